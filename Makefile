@@ -1,0 +1,54 @@
+# What a person runs: each target makes .venv and installs what it needs first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
+export TORCH_FLAGS ?=
+# Two threads by default: what the tests need, and no more than the smallest machine has.
+export OMP_NUM_THREADS ?= 2
+
+PROTOS := $(shell find proto -name '*.proto' 2>/dev/null)
+
+.PHONY: help install demo test test-all lint format proto clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+
+$(VENV)/.installed: pyproject.toml constraints.txt .ci/install
+	@.ci/install $(VENV) $(PYTHON)
+	@touch $@
+
+install: $(VENV)/.installed ## Make .venv with everything in it
+
+demo: $(VENV)/.installed ## Export the bundled model, serve it, translate, show alignments and latencies
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed ## Unit, integration and end-to-end tests (under 8 minutes)
+	@$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed ## All tests, the long ones too
+	@$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.installed ## Style, format, strict typing and the wire contract
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run make format"; $(BIN)/ruff format --check .; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@cd proto && $(abspath $(BIN))/buf lint
+	@echo "lint: ruff, mypy --strict and buf are clean"
+
+format: $(VENV)/.installed ## Format the code in place
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+proto: $(VENV)/.installed ## Generate the Python stubs from proto/
+	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
+	    --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	    --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+	@echo "proto: generated from $(words $(PROTOS)) files"
+
+clean: ## Remove .venv, caches and exported bundles
+	@rm -rf $(VENV) bundles build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
