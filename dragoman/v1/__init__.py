@@ -1,0 +1,1 @@
+"""Generated stubs of dragoman.v1: `translation_pb2` and `translation_pb2_grpc`."""

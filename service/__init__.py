@@ -1,0 +1,1 @@
+"""The translation service: text pipeline, engine, ONNX Runtime runner, gRPC edge and metrics."""
