@@ -12,8 +12,6 @@ export TORCH_FLAGS ?=
 # Two threads by default: what the tests need, and no more than the smallest machine has.
 export OMP_NUM_THREADS ?= 2
 
-PROTOS := $(shell find proto -name '*.proto' 2>/dev/null)
-
 .PHONY: help install demo test test-all lint format proto clean
 
 help: ## Show this list
@@ -38,17 +36,14 @@ lint: $(VENV)/.installed ## Style, format, strict typing and the wire contract
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run make format"; $(BIN)/ruff format --check .; exit 1; }
 	@$(BIN)/mypy --no-error-summary
-	@cd proto && $(abspath $(BIN))/buf lint
+	@$(BIN)/buf lint
 	@echo "lint: ruff, mypy --strict and buf are clean"
 
 format: $(VENV)/.installed ## Format the code in place
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
 proto: $(VENV)/.installed ## Generate the Python stubs from proto/
-	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
-	    --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-	    --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
-	@echo "proto: generated from $(words $(PROTOS)) files"
+	@$(BIN)/python proto/generate_stubs.py
 
 clean: ## Remove .venv, caches and exported bundles
 	@rm -rf $(VENV) bundles build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

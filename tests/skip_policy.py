@@ -20,7 +20,7 @@ class AllowedSkip:
     needs: str
 
     def allows(self, node_id: str, reason: str) -> bool:
-        """Whether this row excuses the skip of ``node_id``, whose ``reason`` must name what is missing, on this machine."""
+        """Whether this row excuses the skip of ``node_id``, whose ``reason`` must name what is missing here."""
         named = self.needs.partition(":")[2] in reason
         return named and fnmatchcase(node_id, self.tests) and not is_present(self.needs)
 
