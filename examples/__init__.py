@@ -1,0 +1,1 @@
+"""Programs that show the product from outside, as a newcomer would use it."""
