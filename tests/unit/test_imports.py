@@ -20,6 +20,7 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
     "service.tokenizer": frozenset(),
     "service.segmentation": frozenset(),
     "service.logging": frozenset(),
+    "service.health_probe": frozenset(),
     "service.engine": frozenset(),
     "service.runtime": frozenset({"service.engine"}),
     "service.metrics": frozenset({"service.engine"}),
