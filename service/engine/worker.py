@@ -1,0 +1,314 @@
+"""One worker: a thread's slots and rows, and the turn in which sequences join, step and leave."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.engine.beam import BeamSearch
+from service.engine.filters import LogitFilter
+from service.engine.greedy import SAMPLING_BEST, GreedySearch, needs_full_row
+from service.engine.observer import EngineObserver, StepRecord
+from service.engine.options import Priority
+from service.engine.rows import RowTable
+from service.engine.runner import Batch, ModelRunner, RowCopy, StepOutput
+from service.engine.scheduler import EngineLimits, Room, Scheduler
+from service.engine.sequence import DecodingResult, FinishReason, FloatArray, Sequence, SequenceStatus
+from service.engine.slots import RowPool, SlotPool
+from service.errors import CancelledError, DeadlineError, DragomanError, EngineError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn did, for the observer and the cost model."""
+
+    rows: int = 0
+    new_tokens: int = 0
+    encoded_tokens: int = 0
+    padded_tokens: int = 0
+    copied_bytes: int = 0
+    full_rows: int = 0
+    encode_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    search_seconds: float = 0.0
+
+
+class Worker:
+    """Owns one runner. Its methods run on the worker's own thread, but for `abandon`."""
+
+    def __init__(
+        self,
+        number: int,
+        runner: ModelRunner,
+        scheduler: Scheduler,
+        *,
+        limits: EngineLimits,
+        observer: EngineObserver,
+        clock: Callable[[], float],
+    ) -> None:
+        model = runner.limits
+        self.number = number
+        self.last_turn = clock()
+        self._runner = runner
+        self._scheduler = scheduler
+        self._limits = limits
+        self._observer = observer
+        self._clock = clock
+        self._table = RowTable(model)
+        self._pool = RowPool(model.row_slots)
+        self._sentences = SlotPool(model.sentence_slots)
+        self._filter = LogitFilter(model)
+        self._greedy = GreedySearch(model, self._table, self._align)
+        self._beam = BeamSearch(model, self._table, self._pool, self._align)
+        self._running: list[Sequence] = []
+        self._branches: list[RowCopy] = []
+        self._ended: list[tuple[int, int]] = []
+
+    @property
+    def running(self) -> int:
+        """Sequences in the batch."""
+        return len(self._running)
+
+    def step(self) -> bool:
+        """One turn: drop, admit, encode, decode one step, search, retire. False when there was no work."""
+        self._drop_ended()
+        admitted = self._scheduler.schedule(self._room())
+        if not self._running and not admitted:
+            self.last_turn = self._clock()
+            return False
+        turn = Turn()
+        self._admit(admitted, turn)
+        if self._running:
+            self._decode(turn)
+        self._report(turn)
+        self.last_turn = self._clock()
+        return True
+
+    def fail_all(self, error: DragomanError) -> None:
+        """End every running sequence with `error` (shutdown)."""
+        self._end(list(self._running), FinishReason.ERROR, error)
+
+    def abandon(self, error: DragomanError) -> None:
+        """Answer what still runs with `error`, from another thread: this worker's own has stopped or hangs."""
+        for sequence in list(self._running):
+            self._answer(sequence, FinishReason.ERROR, error)
+
+    def _room(self) -> Room:
+        bulk = sum(each.row_demand for each in self._running if each.priority is Priority.BULK)
+        rows = self._pool.unreserved
+        bulk_rows = max(0, self._pool.capacity - self._limits.reserved_rows - bulk)
+        return Room(
+            rows=rows, bulk_rows=min(rows, bulk_rows), sentences=self._sentences.capacity - self._sentences.used
+        )
+
+    def _drop_ended(self) -> None:
+        now = self._clock()
+        for sequence in self._scheduler.expire():
+            self._answer(sequence, FinishReason.DEADLINE, DeadlineError("the deadline passed while waiting"))
+        cancelled = [each for each in self._running if each.cancelled]
+        if cancelled:
+            self._end(cancelled, FinishReason.CANCELLED, CancelledError("cancelled by the caller"))
+        expired = [each for each in self._running if each.deadline is not None and each.deadline <= now]
+        if expired:
+            self._end(expired, FinishReason.DEADLINE, DeadlineError("the deadline passed while translating"))
+
+    def _admit(self, admitted: list[Sequence], turn: Turn) -> None:
+        """Give slots to the newcomers, make the rows dense, and encode the newcomers as one batch."""
+        now = self._clock()
+        for sequence in admitted:
+            sequence.scheduled = now
+            sequence.sentence_slot = self._sentences.take()
+            self._pool.reserve(sequence.row_demand)
+            row = self._pool.take()
+            sequence.rows = np.array([row], np.intp)
+            self._table.open(row, sentence_slot=sequence.sentence_slot, limit=sequence.max_output_tokens)
+        self._running.extend(admitted)
+        self._move_rows(turn)
+        if not admitted:
+            return
+        started = time.perf_counter()
+        sources = [each.source_ids for each in admitted]
+        try:
+            self._runner.encode(
+                sources, [each.sentence_slot for each in admitted], [each.row_demand for each in admitted]
+            )
+        except Exception:
+            log.exception("encoding failed")
+            self._end(admitted, FinishReason.ERROR, EngineError("encoding failed"))
+            self._move_rows(turn)
+            return
+        turn.encode_seconds = time.perf_counter() - started
+        turn.encoded_tokens = sum(map(len, sources))
+        turn.padded_tokens = max(map(len, sources)) * len(sources)
+        encoded = self._clock()
+        for sequence in admitted:
+            sequence.encoded = encoded
+
+    def _move_rows(self, turn: Turn) -> None:
+        """Copy keys/values for branched beams, then close holes with rows from the end."""
+        copies = self._branches
+        self._branches = []
+        moves = self._pool.close_holes()
+        if moves:
+            owner = {int(row): sequence for sequence in self._running for row in sequence.rows}
+            for source, target in moves:
+                rows = owner[source].rows
+                rows[rows == source] = target
+            copies = copies + [
+                RowCopy(source=source, target=target, begin=0, end=int(self._table.lengths[source]))
+                for source, target in moves
+            ]
+            sources, targets = zip(*moves, strict=True)
+            self._table.copy(np.array(sources, np.intp), np.array(targets, np.intp))
+        if copies:
+            turn.copied_bytes += self._runner.copy_rows(copies)
+
+    def _decode(self, turn: Turn) -> None:
+        rows = self._pool.end
+        running = list(self._running)
+        best = max(map(_best_wanted, running))
+        turn.rows, turn.full_rows = rows, sum(map(needs_full_row, running))
+        batch = Batch(
+            last_tokens=self._table.last_tokens[:rows],
+            past_lengths=self._table.lengths[:rows],
+            sentence_slots=self._table.sentence_slots[:rows],
+            bans=self._filter.bans(self._table, running, rows),
+            best=best,
+            full_rows=turn.full_rows > 0,
+        )
+        started = time.perf_counter()
+        try:
+            output = self._runner.decode_step(batch)
+        except Exception:
+            log.exception("a decode step failed")
+            self._end(running, FinishReason.ERROR, EngineError("a decode step failed"))
+            return
+        searched = time.perf_counter()
+        turn.decode_seconds = searched - started
+        self._search(output)
+        turn.search_seconds = time.perf_counter() - searched
+        turn.new_tokens = rows
+
+    def _search(self, output: StepOutput) -> None:
+        """Extend every running sequence by one token and answer those that are finished."""
+        rows = self._pool.end
+        if np.isnan(output.top_log_probs[:rows, 0]).any():
+            broken = set(np.flatnonzero(np.isnan(output.top_log_probs[:rows, 0])).tolist())
+            failed = [each for each in self._running if broken.intersection(each.rows.tolist())]
+            self._end(failed, FinishReason.ERROR, EngineError("the model gave numbers that are not numbers"))
+        singles: list[Sequence] = []
+        beams: defaultdict[tuple[int, int], list[Sequence]] = defaultdict(list)
+        for sequence in self._running:
+            sequence.steps += 1
+            if sequence.options.return_alignments and output.alignment_queries is not None:
+                queries = output.alignment_queries[sequence.rows].copy()
+                sequence.trace.append((np.arange(len(sequence.rows)), queries))
+            if sequence.options.beam_size == 1 or sequence.steps <= len(sequence.options.target_prefix):
+                singles.append(sequence)
+            else:
+                beams[len(sequence.rows), sequence.options.beam_size].append(sequence)
+        finished: list[Sequence] = []
+        if singles:
+            finished += self._greedy.advance(singles, output)
+        for group in beams.values():
+            done, copies = self._beam.advance(group, output)
+            finished += done
+            self._branches += copies
+        self._stream(singles)
+        self._complete(finished)
+
+    def _stream(self, singles: Iterable[Sequence]) -> None:
+        now = self._clock()
+        for sequence in self._running:
+            if sequence.steps == 1:
+                sequence.first_token = now
+        for sequence in singles:
+            if sequence.on_token is not None:
+                row = int(sequence.rows[0])
+                ids = self._table.ids(row, int(self._table.lengths[row]))
+                try:
+                    sequence.on_token(ids[:-1] if sequence.finished else ids)
+                except Exception:
+                    log.exception("a caller's token callback failed")
+                    sequence.cancelled = True
+
+    def _align(self, sequence: Sequence, lane: int) -> FloatArray:
+        return self._runner.align(sequence.sentence_slot, sequence.queries_of(lane))
+
+    def _complete(self, finished: list[Sequence]) -> None:
+        self._leave(finished)
+        for sequence in finished:
+            hypotheses = tuple(sequence.finished[: sequence.options.num_hypotheses])
+            reason = hypotheses[0].finish_reason
+            if reason is FinishReason.EOS:
+                self._ended.append((len(sequence.source_ids), sequence.steps))
+            sequence.status = SequenceStatus.FINISHED
+            timings = sequence.timings(self._clock())
+            self._observer.finished(reason, timings)
+            with suppress(InvalidStateError):
+                sequence.future.set_result(DecodingResult(hypotheses=hypotheses, timings=timings))
+
+    def _end(self, sequences: list[Sequence], reason: FinishReason, error: DragomanError) -> None:
+        """Take `sequences` out of the batch and answer each with `error`."""
+        self._leave(sequences)
+        for sequence in sequences:
+            self._answer(sequence, reason, error)
+
+    def _answer(self, sequence: Sequence, reason: FinishReason, error: DragomanError) -> None:
+        sequence.status = SequenceStatus.FINISHED
+        self._observer.finished(reason, sequence.timings(self._clock()))
+        with suppress(InvalidStateError):  # abandoned at shutdown while its step hung, and answered then
+            sequence.future.set_exception(error)
+
+    def _leave(self, sequences: list[Sequence]) -> None:
+        """Free the slots of `sequences`; rows that were to be copied onto theirs need not be any more."""
+        if not sequences:
+            return
+        leaving = set(map(id, sequences))
+        self._running = [each for each in self._running if id(each) not in leaving]
+        gone: set[int] = set()
+        for sequence in sequences:
+            for row in sequence.rows.tolist():
+                self._pool.give_back(row)
+                gone.add(row)
+            self._pool.unreserve(sequence.row_demand)
+            self._sentences.give_back(sequence.sentence_slot)
+            self._runner.release(sequence.sentence_slot)
+        self._branches = [copy for copy in self._branches if copy.target not in gone]
+
+    def _report(self, turn: Turn) -> None:
+        ended, self._ended = self._ended, []
+        self._scheduler.learn(ended, encode_seconds=turn.encode_seconds, decode_seconds=turn.decode_seconds)
+        self._observer.slots(self.number, self._pool.capacity - self._pool.unreserved, self._sentences.used)
+        self._observer.step(
+            StepRecord(
+                worker=self.number,
+                rows=turn.rows,
+                sentences=len(self._running),
+                new_tokens=turn.new_tokens,
+                encoded_tokens=turn.encoded_tokens,
+                padded_tokens=turn.padded_tokens,
+                copied_bytes=turn.copied_bytes,
+                full_rows=turn.full_rows,
+                encode_seconds=turn.encode_seconds,
+                decode_seconds=turn.decode_seconds,
+                search_seconds=turn.search_seconds,
+            )
+        )
+
+
+def _best_wanted(sequence: Sequence) -> int:
+    """How many of the best tokens of a step `sequence` needs."""
+    options = sequence.options
+    if options.sampling:
+        return options.top_k if 0 < options.top_k <= SAMPLING_BEST else 1
+    return 2 * options.beam_size if options.beam_size > 1 else 1
