@@ -127,7 +127,7 @@ class Engine:
         return Ticket(self, sequence)
 
     def _checked_source(self, source_ids: Many[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-        count, longest, vocabulary = len(source_ids), self._model.max_source_tokens, self._model.vocabulary_size
+        count, longest, vocabulary = len(source_ids), self._model.max_source_tokens, self._model.source_vocabulary_size
         if not 0 < count <= longest:
             raise InvalidInputError(f"a source has 1 to {longest} tokens, this one {count}", field="source_ids")
         if min(source_ids) < 0 or max(source_ids) >= vocabulary:

@@ -25,6 +25,7 @@ class ModelLimits:
     sentence_slots: int
     max_source_tokens: int
     max_output_tokens: int
+    source_vocabulary_size: int
     vocabulary_size: int
     start_id: int
     eos_id: int
