@@ -63,11 +63,11 @@ class _StoppingRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stopping
     STOPPING_RULE_UNSPECIFIED: _StoppingRule.ValueType  # 0
     """The default, STOPPING_RULE_REFERENCE."""
     STOPPING_RULE_REFERENCE: _StoppingRule.ValueType  # 1
-    """Ends when no running hypothesis can beat the finished ones, as far as the reference implementation looks."""
+    """Ends when `beam_size` hypotheses have finished and no running one can, at its present length, beat the worst of them
+    (transformers with early_stopping=False).
+    """
     STOPPING_RULE_MARIAN: _StoppingRule.ValueType  # 2
-    """Ends when the best hypothesis of the beam is a finished one, as Marian does."""
-    STOPPING_RULE_EARLY: _StoppingRule.ValueType  # 3
-    """Ends when as many hypotheses as the beam is wide have finished."""
+    """Ends when the best candidate of a step is a finished one, as Marian does."""
 
 class StoppingRule(_StoppingRule, metaclass=_StoppingRuleEnumTypeWrapper):
     """When a beam search ends."""
@@ -75,11 +75,11 @@ class StoppingRule(_StoppingRule, metaclass=_StoppingRuleEnumTypeWrapper):
 STOPPING_RULE_UNSPECIFIED: StoppingRule.ValueType  # 0
 """The default, STOPPING_RULE_REFERENCE."""
 STOPPING_RULE_REFERENCE: StoppingRule.ValueType  # 1
-"""Ends when no running hypothesis can beat the finished ones, as far as the reference implementation looks."""
+"""Ends when `beam_size` hypotheses have finished and no running one can, at its present length, beat the worst of them
+(transformers with early_stopping=False).
+"""
 STOPPING_RULE_MARIAN: StoppingRule.ValueType  # 2
-"""Ends when the best hypothesis of the beam is a finished one, as Marian does."""
-STOPPING_RULE_EARLY: StoppingRule.ValueType  # 3
-"""Ends when as many hypotheses as the beam is wide have finished."""
+"""Ends when the best candidate of a step is a finished one, as Marian does."""
 Global___StoppingRule: _TypeAlias = StoppingRule  # noqa: Y015
 
 class _FinishReason:
@@ -521,17 +521,17 @@ class TranslationOptions(_message.Message):
     num_hypotheses: _builtins.int
     """Hypotheses that are returned. Default 1, limits 1 to `beam_size`."""
     length_penalty: _builtins.float
-    """Strength of the length normalisation of beam scores; 0 is none. Default 1, limits 0 to 5."""
+    """Strength of the length normalisation of beam scores; 0 is none. Default 1, limits 0 to 10."""
     length_penalty_kind: Global___LengthPenaltyKind.ValueType
     """Formula of the length normalisation. Default: LENGTH_PENALTY_KIND_MARIAN."""
     stopping_rule: Global___StoppingRule.ValueType
     """When a beam search ends. Default: STOPPING_RULE_REFERENCE."""
     max_output_tokens: _builtins.int
-    """Target tokens that one sentence may take at most; a sentence that reaches it is reported as truncated. Default and
-    upper limit: the model's `max_target_tokens`; lower limit 1.
+    """Target tokens that one sentence may take at most, its end-of-sentence token included; a sentence that reaches it is
+    reported as truncated. Default and upper limit: the model's `max_target_tokens`; lower limit 1.
     """
     no_repeat_ngram_size: _builtins.int
-    """No sequence of this many target tokens may occur twice in a sentence; 0 is off. Default 0, limits 0 to 32."""
+    """No sequence of this many target tokens may occur twice in a sentence; 0 is off. Default 0, limits 0 to 16."""
     temperature: _builtins.float
     """Setting any of `temperature`, `top_k` and `top_p` turns sampling on, which needs `beam_size` 1.
     Divides the logits before sampling. Default 1, above 0 and at most 100.

@@ -1,0 +1,141 @@
+"""Settings of the service: from the command line, else the environment (prefix DRAGOMAN_), else defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError
+
+from service.cpu import available_cores
+from service.errors import ConfigError
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Translates text over gRPC with models traced to ONNX. Every option is also read from DRAGOMAN_<OPTION>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DRAGOMAN_",
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_implicit_flags=True,
+    )
+
+    bundle: Annotated[tuple[Path, ...], NoDecode]
+    """Folder of a bundle written by `python -m exporter export`; repeat it for several models (in the environment, put
+    ":" or "," between them). The first bundle that knows a language pair is the pair's default."""
+
+    host: str = "0.0.0.0"
+    """Address to listen on, for gRPC and metrics."""
+
+    port: Port = 50051
+    """Port of gRPC; 0 takes any free one, which is printed."""
+
+    metrics_port: Port = 9090
+    """Port of /metrics over HTTP; 0 takes any free one, which is printed."""
+
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Worker threads per model, each with slots of its own; 0 = cores this process may use / `threads-per-worker`."""
+
+    threads_per_worker: Count = 1
+    """Threads that ONNX Runtime uses inside one worker's step."""
+
+    row_slots: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Rows (beams) that one worker decodes side by side."""
+
+    provider: Literal["cpu", "cuda"] = "cpu"
+    """Where the model runs."""
+
+    max_source_tokens: Count = 256
+    """Source tokens that one sentence may have; the model's own limit holds where it is lower."""
+
+    max_output_tokens: Count = 256
+    """Target tokens that one sentence may have; the model's own limit holds where it is lower."""
+
+    max_request_characters: Count = 100_000
+    """Code points that all texts of one call may have together."""
+
+    max_content_count: Count = 1024
+    """Texts that one call may have."""
+
+    max_message_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
+    """Largest message that gRPC accepts or sends, in bytes."""
+
+    max_queued_sequences: Count = 1024
+    """Sentences that may wait per model; more are refused with RESOURCE_EXHAUSTED."""
+
+    max_queued_tokens: Count = 65_536
+    """Source tokens that may wait per model; more are refused with RESOURCE_EXHAUSTED."""
+
+    sentences_in_flight: Count = 128
+    """Sentences that one call may have in the engine at a time; the rest of a long document follows as they finish."""
+
+    bulk_items_in_flight: Count = 64
+    """Items that one TranslateBulk stream may have in work at a time; no more are read until one finishes."""
+
+    max_deadline_seconds: Seconds = 120.0
+    """Longest time one unary or streaming call may take, whatever deadline the client sent."""
+
+    drain_seconds: Annotated[float, Field(ge=0)] = 20.0
+    """Time that accepted calls get to finish after SIGTERM."""
+
+    readiness_grace_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Time between failing readiness and refusing new calls after SIGTERM, for load balancers to notice."""
+
+    max_connection_age_seconds: Seconds = 1800.0
+    """Age at which a client's connection is closed gracefully, so that clients spread over new replicas."""
+
+    keepalive_seconds: Seconds = 60.0
+    """Idle time after which the server pings a client, to find dead connections."""
+
+    reflection: bool = True
+    """Serve gRPC server reflection, for grpcurl and buf curl."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log line that is written."""
+
+    log_calls: bool = True
+    """Write one log line per call (never with text)."""
+
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        items = [value] if isinstance(value, (str, Path)) else value
+        if not isinstance(items, Sequence):
+            return value
+        return tuple(part for item in items for part in str(item).replace(",", os.pathsep).split(os.pathsep) if part)
+
+    @model_validator(mode="after")
+    def _check_bundles(self) -> Settings:
+        if not self.bundle:
+            raise ValueError("at least one --bundle is needed")
+        return self
+
+    @property
+    def worker_count(self) -> int:
+        """Worker threads per model: as set, else as many as the cores that this process may use hold."""
+        return self.workers or max(1, available_cores() // self.threads_per_worker)
+
+
+def load_settings(arguments: Sequence[str]) -> Settings:
+    """Reads the settings; ConfigError with one line for the first thing that is wrong. `--help` exits."""
+    try:
+        return CliApp.run(Settings, cli_args=list(arguments))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-") if first["loc"] else "settings"
+        raise ConfigError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+    except SettingsError as error:
+        raise ConfigError(str(error).splitlines()[0]) from None

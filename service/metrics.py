@@ -1,0 +1,170 @@
+"""Every metric of the service, on one page. Labels take few and known values only: none that a client can grow."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from service.engine import FinishReason, RefusalReason, StepRecord, Timings
+
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STEP_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MODEL = ("model",)
+
+
+class Metrics:
+    """All metrics in one registry; built once, by bootstrap."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._define_calls()
+        self._define_phases()
+        self._define_batching()
+        self._define_answers()
+        self._define_models()
+
+    def _define_calls(self) -> None:
+        self.requests = self._counter("requests", "Calls that ended.", ("method", "model", "code"))
+        self.request_seconds = self._histogram(
+            "request_seconds", "From a call's arrival to its end.", ("method", "model")
+        )
+        self.requests_in_flight = self._gauge("requests_in_flight", "Calls that run now.", ("method",))
+        self.bulk_items = self._counter("bulk_items", "Items of bulk streams that ended.", ("model", "code"))
+        self.cancellations = self._counter("cancellations", "Calls that the client gave up.", ("method",))
+        self.deadline_slack = self._histogram(
+            "deadline_slack_seconds", "Time left before the deadline when a call succeeded.", ("method",)
+        )
+
+    def _define_phases(self) -> None:
+        self.tokenize_seconds = self._histogram("tokenize_seconds", "Splitting a call into sentences and tokens.")
+        self.queue_seconds = self._histogram("queue_seconds", "A sentence's wait for a slot.")
+        self.encode_seconds = self._histogram("encode_seconds", "A sentence's time in the encoder.")
+        self.decode_seconds = self._histogram("decode_seconds", "A sentence's time in the decoder, all its steps.")
+        self.detokenize_seconds = self._histogram("detokenize_seconds", "Turning a call's tokens back into text.")
+        self.first_token_seconds = self._histogram("first_token_seconds", "A sentence's wait for its first token.")
+
+    def _define_batching(self) -> None:
+        self.step_seconds = self._histogram(
+            "step_seconds", "Parts of one engine step.", ("model", "phase"), buckets=STEP_BUCKETS
+        )
+        self.step_rows = self._histogram("step_rows", "Rows decoded in one step.", buckets=ROW_BUCKETS)
+        self.encoder_tokens = self._counter("encoder_tokens", "Source tokens that the encoder read.", MODEL)
+        self.encoder_padding = self._counter("encoder_padding_tokens", "Padding that the encoder computed.", MODEL)
+        self.copied_bytes = self._counter("copied_bytes", "Bytes of keys and values that beams moved.", MODEL)
+        self.new_tokens = self._counter("decoded_tokens", "Tokens that decoding steps added, all beams.", MODEL)
+        self.full_rows = self._counter("full_rows", "Rows that needed the scores of the whole vocabulary.", MODEL)
+        self.queue_sequences = self._gauge("queue_sequences", "Sentences that wait.", MODEL)
+        self.queue_tokens = self._gauge("queue_tokens", "Source tokens that wait.", MODEL)
+        self.row_slots_used = self._gauge("row_slots_used", "Row slots in use.", ("model", "worker"))
+        self.sentence_slots_used = self._gauge("sentence_slots_used", "Sentence slots in use.", ("model", "worker"))
+        self.row_slots = self._gauge("row_slots", "Row slots of all workers.", MODEL)
+        self.sentence_slots = self._gauge("sentence_slots", "Sentence slots of all workers.", MODEL)
+
+    def _define_answers(self) -> None:
+        self.refusals = self._counter("refusals", "Sentences refused at once.", ("model", "reason"))
+        self.sequences = self._counter("sequences", "Sentences that left the engine.", ("model", "reason"))
+        self.source_tokens = self._counter("source_tokens", "Source tokens of answered calls.", MODEL)
+        self.target_tokens = self._counter("target_tokens", "Target tokens of answered calls.", MODEL)
+        self.truncations = self._counter("truncations", "Sentences stopped by the output limit.", MODEL)
+        self.unknown_characters = self._counter("unknown_characters", "Source characters without a token.", MODEL)
+        self.split_pieces = self._counter("split_pieces", "Pieces of sentences that were too long.", MODEL)
+        self.fallbacks = self._counter("fallbacks", "Sentences decoded again with a guard.", MODEL)
+
+    def _define_models(self) -> None:
+        self.model_load_seconds = self._gauge("model_load_seconds", "Time that loading and warming up took.", MODEL)
+        self.model_info = self._gauge(
+            "model_info", "1 for each model served.", ("model", "version", "precision", "provider")
+        )
+        build = Info("dragoman_build", "Version of the service.", registry=self.registry)
+        build.info({"version": _own_version()})
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"dragoman_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+        return Gauge(f"dragoman_{name}", text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...] = MODEL, *, buckets: tuple[float, ...] = REQUEST_BUCKETS
+    ) -> Histogram:
+        return Histogram(f"dragoman_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+class EngineMetrics:
+    """What one model's engine reports, as metrics; implements EngineObserver. Called from worker threads, so cheap."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._encode_step = metrics.step_seconds.labels(model, "encode")
+        self._decode_step = metrics.step_seconds.labels(model, "decode")
+        self._search_step = metrics.step_seconds.labels(model, "search")
+        self._rows = metrics.step_rows.labels(model)
+        self._encoder_tokens = metrics.encoder_tokens.labels(model)
+        self._encoder_padding = metrics.encoder_padding.labels(model)
+        self._copied_bytes = metrics.copied_bytes.labels(model)
+        self._new_tokens = metrics.new_tokens.labels(model)
+        self._full_rows = metrics.full_rows.labels(model)
+        self._refusals = {reason: metrics.refusals.labels(model, reason.value) for reason in RefusalReason}
+        self._sequences = {reason: metrics.sequences.labels(model, reason.value) for reason in FinishReason}
+
+    def step(self, record: StepRecord) -> None:
+        """One engine step ended."""
+        if record.rows:
+            self._rows.observe(record.rows)
+            self._decode_step.observe(record.decode_seconds)
+            self._search_step.observe(record.search_seconds)
+            self._new_tokens.inc(record.new_tokens)
+        if record.encoded_tokens:
+            self._encode_step.observe(record.encode_seconds)
+            self._encoder_tokens.inc(record.encoded_tokens)
+            self._encoder_padding.inc(record.padded_tokens - record.encoded_tokens)
+        if record.copied_bytes:
+            self._copied_bytes.inc(record.copied_bytes)
+        if record.full_rows:
+            self._full_rows.inc(record.full_rows)
+
+    def refused(self, reason: RefusalReason) -> None:
+        """A sequence was refused at submission."""
+        self._refusals[reason].inc()
+
+    def finished(self, reason: FinishReason, timings: Timings) -> None:
+        """A sequence left the engine."""
+        self._sequences[reason].inc()
+        metrics, model = self._metrics, self._model
+        metrics.queue_seconds.labels(model).observe(timings.queue_seconds)
+        if timings.steps:
+            metrics.encode_seconds.labels(model).observe(timings.encode_seconds)
+            metrics.decode_seconds.labels(model).observe(timings.decode_seconds)
+            metrics.first_token_seconds.labels(model).observe(timings.first_token_seconds)
+
+    def queue(self, sequences: int, tokens: int) -> None:
+        """The queue's depth changed."""
+        self._metrics.queue_sequences.labels(self._model).set(sequences)
+        self._metrics.queue_tokens.labels(self._model).set(tokens)
+
+    def slots(self, worker: int, rows: int, sentences: int) -> None:
+        """A worker's slots in use changed."""
+        self._metrics.row_slots_used.labels(self._model, str(worker)).set(rows)
+        self._metrics.sentence_slots_used.labels(self._model, str(worker)).set(sentences)
+
+
+def _own_version() -> str:
+    try:
+        return version("dragoman")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,125 @@
+"""Runs the pieces of one call through the engine, a window of them at a time, and cancels what nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+
+from service.engine import DecodingOptions, DecodingResult, Engine, Priority, Ticket
+from service.errors import OverloadedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodingJob:
+    """One piece for the engine."""
+
+    source_ids: tuple[int, ...]
+    options: DecodingOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTokens:
+    """Job `index` runs and has these target ids so far."""
+
+    index: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """Job `index` has ended."""
+
+    index: int
+    result: DecodingResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _JobEnded:
+    index: int
+    future: Future[DecodingResult]
+
+
+class DecodingRun:
+    """The jobs of one call; iterate `events()` once, to the end or until you have enough.
+
+    The jobs that fit into the window at first are accepted or refused together; later ones wait for room. With
+    `patient` even the first wait. Whatever ends the iteration, an error or its caller's leaving, cancels the rest.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        jobs: Sequence[DecodingJob],
+        *,
+        priority: Priority,
+        deadline: float | None,
+        window: int,
+        patient: bool,
+        wants_tokens: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._priority = priority
+        self._deadline = deadline
+        self._window = window
+        self._patient = patient
+        self._wants_tokens = wants_tokens
+        self._next = 0
+        self._tickets: dict[int, Ticket] = {}
+        self._events: asyncio.Queue[JobTokens | _JobEnded] = asyncio.Queue()
+
+    async def events(self) -> AsyncGenerator[JobTokens | JobResult]:
+        """Tokens (if wanted) and results of all jobs, as they come. Raises the first job's error."""
+        try:
+            self._submit_first()
+            while self._tickets or self._next < len(self._jobs):
+                await self._fill_window()
+                event = await self._events.get()
+                if isinstance(event, JobTokens):
+                    yield event
+                    continue
+                del self._tickets[event.index]
+                yield JobResult(index=event.index, result=event.future.result())
+        finally:
+            for ticket in self._tickets.values():
+                ticket.cancel()
+
+    def _submit_first(self) -> None:
+        if self._patient:
+            return
+        while self._has_room():
+            self._submit()
+
+    async def _fill_window(self) -> None:
+        """Submits what fits; when the queue is full, returns to wait for a job of ours, or waits if there is none."""
+        while self._has_room():
+            try:
+                self._submit()
+            except OverloadedError as refusal:
+                if self._tickets:
+                    return
+                await asyncio.sleep(refusal.retry_after_seconds)
+
+    def _has_room(self) -> bool:
+        return self._next < len(self._jobs) and len(self._tickets) < self._window
+
+    def _submit(self) -> None:
+        index, job = self._next, self._jobs[self._next]
+        loop = asyncio.get_running_loop()
+
+        def post(event: JobTokens | _JobEnded) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+        on_token: Callable[[tuple[int, ...]], None] | None = None
+        if self._wants_tokens:
+            on_token = lambda ids: post(JobTokens(index=index, ids=ids))  # noqa: E731 - a line shorter than a def
+        ticket = self._engine.submit(
+            job.source_ids, job.options, priority=self._priority, deadline=self._deadline, on_token=on_token
+        )
+        self._tickets[index] = ticket
+        self._next += 1
+        ticket.future.add_done_callback(lambda future: post(_JobEnded(index=index, future=future)))

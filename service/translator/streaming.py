@@ -1,0 +1,55 @@
+"""Turns the engine's events into text deltas, in the order of the text and never taken back."""
+
+from __future__ import annotations
+
+from service.errors import EngineError
+from service.tokenizer import Tokenizer
+from service.translator.assembly import gap_before, settled_text, source_text
+from service.translator.catalogue import LanguagePair
+from service.translator.preparation import PreparedContent
+
+
+class DeltaBuilder:
+    """The stream of one content: tell it of tokens and results of any piece, and take what text is final by then."""
+
+    def __init__(self, content: PreparedContent, tokenizer: Tokenizer, pair: LanguagePair) -> None:
+        self._content = content
+        self._tokenizer = tokenizer
+        self._pair = pair
+        self._current = 0
+        self._sent = ""  # what was sent of the current piece
+        self._settled: dict[int, str] = {}
+        self._finished: dict[int, str] = {
+            index: source_text(content, piece) for index, piece in enumerate(content.pieces) if piece.copied
+        }
+        self._gap = gap_before(content, 0, pair)
+
+    def add_tokens(self, index: int, ids: tuple[int, ...]) -> None:
+        """Piece `index` has these tokens so far."""
+        self._settled[index] = settled_text(ids, self._tokenizer, self._pair)
+
+    def add_result(self, index: int, ids: tuple[int, ...]) -> None:
+        """Piece `index` has ended with these tokens."""
+        self._finished[index] = self._tokenizer.decode(ids)
+
+    def take(self) -> str:
+        """The text that has become final since the last call; empty when there is none."""
+        delta = ""
+        while self._current < len(self._content.pieces) and self._current in self._finished:
+            delta += self._advance(self._finished.pop(self._current))
+            self._current += 1
+            self._sent = ""
+            self._gap = gap_before(self._content, self._current, self._pair)
+        if self._current == len(self._content.pieces):
+            delta, self._gap = delta + self._gap, ""
+        elif self._settled.get(self._current):
+            delta += self._advance(self._settled.pop(self._current))
+        return delta
+
+    def _advance(self, text: str) -> str:
+        """What `text`, the current piece so far, adds to what was sent."""
+        if not text.startswith(self._sent):
+            raise EngineError("streamed text would have to be taken back: this is a bug")
+        delta = self._gap + text[len(self._sent) :]
+        self._gap, self._sent = "", text
+        return delta
