@@ -69,6 +69,8 @@ class RowTable:
         Keys and values of a position depend only on the tokens up to it, so what both have in common stays where it
         is. To be called before `copy`, after a decode step: row r then holds positions 0 to lengths[r].
         """
+        if not len(sources):
+            return []
         ends = self.lengths[sources] + 1
         width = int(ends.max(initial=1)) - 1
         differs = self.tokens[sources, :width] != self.tokens[targets, :width]

@@ -201,8 +201,9 @@ class Worker:
     def _search(self, output: StepOutput) -> None:
         """Extend every running sequence by one token and answer those that are finished."""
         rows = self._pool.end
-        if np.isnan(output.top_log_probs[:rows, 0]).any():
-            broken = set(np.flatnonzero(np.isnan(output.top_log_probs[:rows, 0])).tolist())
+        finite = np.isfinite(output.top_log_probs[:rows, 0])
+        if not finite.all():
+            broken = set(np.flatnonzero(~finite).tolist())
             failed = [each for each in self._running if broken.intersection(each.rows.tolist())]
             self._end(failed, FinishReason.ERROR, EngineError("the model gave numbers that are not numbers"))
         singles: list[Sequence] = []
