@@ -37,7 +37,8 @@ def log_probs_after(source: Sequence[int], history: Sequence[int]) -> npt.NDArra
     logits = np.random.default_rng(seed).normal(size=VOCABULARY) * 2.0
     logits[EOS] += 0.4 * len(history) - 2.0
     logits -= logits.max()
-    return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+    log_probs: npt.NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+    return log_probs
 
 
 class FakeRunner:
@@ -118,4 +119,5 @@ class FakeRunner:
         """Rows that sum to 1 and tell the queries apart."""
         weights = np.ones((len(queries), len(self._sources[slot])), np.float32)
         weights[:, 0] += queries.sum(axis=1)
-        return weights / weights.sum(axis=1, keepdims=True)
+        weights /= weights.sum(axis=1, keepdims=True)
+        return weights

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +24,7 @@ def expected(source: Source, options: DecodingOptions) -> list[tuple[int, ...]]:
     """The reference's hypotheses, best first."""
     limit = options.max_output_tokens or fake_runner.limits().max_output_tokens
 
-    def predict(history: list[int]) -> np.ndarray:  # type: ignore[type-arg]
+    def predict(history: Sequence[int]) -> npt.NDArray[np.float32]:
         return log_probs_after(source, history)
 
     if options.beam_size == 1:
