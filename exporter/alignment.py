@@ -1,0 +1,112 @@
+"""Find the cross-attention head that says which source token each target token translates.
+
+Some OPUS-MT models (transformer-align) have a head trained for it; others may have one that learned it. Garg et al. 2019,
+https://aclanthology.org/D19-1453
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exporter.model import TranslationModel
+from service.bundle import Alignment
+
+REQUIRED_ACCURACY = 0.8
+REQUIRED_ANCHORS = 30
+_BATCH_PAIRS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A target step of one pair whose token's text also stands in the source, at ``sources``."""
+
+    step: int
+    sources: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadScores:
+    """The share (layers, heads) of anchors whose strongest source token has the same text, and their number."""
+
+    accuracy: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    anchors: int
+
+    def best(self) -> Alignment | None:
+        """Return the best head, or None where too few anchors were found or none is good enough."""
+        layer, head = (int(index) for index in np.unravel_index(self.accuracy.argmax(), self.accuracy.shape))
+        accuracy = float(self.accuracy[layer, head])
+        if self.anchors < REQUIRED_ANCHORS or accuracy < REQUIRED_ACCURACY:
+            return None
+        return Alignment(layer=layer, head=head, accuracy=round(accuracy, 4))
+
+
+def anchors_of(source: Sequence[str], target: Sequence[str]) -> list[Anchor]:
+    """Return the anchors of a pair of piece sequences: digits, and words of two or more letters found on both sides."""
+    places: dict[str, set[int]] = {}
+    for index, piece in enumerate(source):
+        places.setdefault(bare(piece), set()).add(index)
+    anchors: list[Anchor] = []
+    for step, piece in enumerate(target):
+        text = bare(piece)
+        if (text.isdigit() or (len(text) > 1 and text.isalnum())) and text in places:
+            anchors.append(Anchor(step, frozenset(places[text])))
+    return anchors
+
+
+def bare(piece: str) -> str:
+    """Return a piece without SentencePiece's mark of a word's beginning."""
+    return piece.replace("\u2581", "")
+
+
+@torch.inference_mode()
+def score_heads(
+    model: TranslationModel,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    source_pieces: Sequence[str],
+    target_pieces: Sequence[str],
+) -> HeadScores:
+    """Score every cross-attention head of ``model`` on pairs of source ids and answers (both with EOS)."""
+    config = model.config
+    hits = np.zeros((config.decoder_layers, config.heads))
+    total = 0
+    found: list[tuple[Sequence[int], Sequence[int], list[Anchor]]] = []
+    for source, target in pairs:
+        anchors = anchors_of([source_pieces[index] for index in source], [target_pieces[index] for index in target])
+        if anchors:
+            found.append((source, target, anchors))
+    found.sort(key=lambda pair: len(pair[0]))
+    for start in range(0, len(found), _BATCH_PAIRS):
+        batch = found[start : start + _BATCH_PAIRS]
+        strongest = strongest_sources(model, batch)
+        for row, (_, _, anchors) in enumerate(batch):
+            for anchor in anchors:
+                hits += np.isin(strongest[:, row, :, anchor.step], list(anchor.sources))
+                total += 1
+    return HeadScores(hits / max(total, 1), total)
+
+
+def strongest_sources(
+    model: TranslationModel, batch: Sequence[tuple[Sequence[int], Sequence[int], list[Anchor]]]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Return the source position (layers, B, heads, T) that gets the most of each head's attention at each step."""
+    start, pad = model.config.decoder_start_id, model.config.eos_id
+    sources, mask = padded([source for source, _, _ in batch], fill=pad)
+    targets, _ = padded([[start, *target[:-1]] for _, target, _ in batch], fill=pad)
+    weights = model.attention_weights(sources, mask, targets).cross
+    return torch.stack([layer.argmax(dim=-1) for layer in weights]).numpy()
+
+
+def padded(rows: Sequence[Sequence[int]], *, fill: int) -> tuple[Tensor, Tensor]:
+    """Return rows as one tensor (B, longest) and a mask that is True at what they hold."""
+    ids = torch.full((len(rows), max(len(row) for row in rows)), fill)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = True
+    return ids, mask
