@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     row_slots: Annotated[int, Field(ge=1, le=1024)] = 64
     """Rows (beams) that one worker decodes side by side."""
 
+    reserved_rows: Annotated[int, Field(ge=0)] = 8
+    """Rows of each worker that bulk work may not take, so that interactive calls find room."""
+
     provider: Literal["cpu", "cuda"] = "cpu"
     """Where the model runs."""
 
@@ -73,10 +76,10 @@ class Settings(BaseSettings):
     max_message_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     """Largest message that gRPC accepts or sends, in bytes."""
 
-    max_queued_sequences: Count = 1024
+    max_queued_sequences: Count = 2048
     """Sentences that may wait per model; more are refused with RESOURCE_EXHAUSTED."""
 
-    max_queued_tokens: Count = 65_536
+    max_queued_tokens: Count = 131_072
     """Source tokens that may wait per model; more are refused with RESOURCE_EXHAUSTED."""
 
     sentences_in_flight: Count = 128
@@ -118,9 +121,11 @@ class Settings(BaseSettings):
         return tuple(part for item in items for part in str(item).replace(",", os.pathsep).split(os.pathsep) if part)
 
     @model_validator(mode="after")
-    def _check_bundles(self) -> Settings:
+    def _check_together(self) -> Settings:
         if not self.bundle:
             raise ValueError("at least one --bundle is needed")
+        if self.reserved_rows >= self.row_slots:
+            raise ValueError("--reserved-rows must be less than --row-slots")
         return self
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -77,18 +77,20 @@ class Translator:
 
     async def stream(
         self, request: TranslationRequest, *, deadline: float
-    ) -> AsyncIterator[TextDelta | TranslationResult]:
+    ) -> AsyncGenerator[TextDelta | TranslationResult]:
         """The translation of one content as it becomes final, then the result that `translate` would have given."""
         if len(request.contents) != 1 or request.options.num_hypotheses != 1:
             raise InvalidInputError("a stream has one hypothesis only", field="options.num_hypotheses")
-        queue: asyncio.Queue[TextDelta | TranslationResult] = asyncio.Queue()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed(request, queue, deadline))
-            while True:
-                item = await queue.get()
+        queue: asyncio.Queue[TextDelta | TranslationResult | None] = asyncio.Queue()
+        feeder = asyncio.create_task(self._feed(request, queue, deadline))
+        feeder.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (item := await queue.get()) is not None:
                 yield item
-                if isinstance(item, TranslationResult):
-                    return
+            feeder.result()
+        finally:
+            feeder.cancel()
+            await asyncio.wait([feeder])
 
     async def _prepare(self, request: TranslationRequest) -> _Work:
         started = time.monotonic()
@@ -136,7 +138,7 @@ class Translator:
         )
 
     async def _feed(
-        self, request: TranslationRequest, queue: asyncio.Queue[TextDelta | TranslationResult], deadline: float
+        self, request: TranslationRequest, queue: asyncio.Queue[TextDelta | TranslationResult | None], deadline: float
     ) -> None:
         """Puts the deltas and the result of a streamed request into `queue`."""
         async with _deadline_at(deadline):
@@ -217,7 +219,7 @@ def _check_options(options: TranslationOptions, model: ServedModel) -> None:
         raise InvalidInputError(message, field="options.max_output_tokens")
 
 
-def _put_text(queue: asyncio.Queue[TextDelta | TranslationResult], text: str) -> None:
+def _put_text(queue: asyncio.Queue[TextDelta | TranslationResult | None], text: str) -> None:
     if text:
         queue.put_nowait(TextDelta(text=text))
 
