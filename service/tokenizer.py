@@ -186,7 +186,8 @@ class Tokenizer:
         vocabulary = self._target_vocabulary
         hidden = vocabulary.special_ids - {self.unk_id}
         pieces = [vocabulary.pieces[index] for index in ids if index not in hidden]
-        return str(self._target_processor.decode_pieces(pieces)).strip()
+        text = str(self._target_processor.decode_pieces(pieces))
+        return text.replace("\u2581", " ").strip()  # pieces that only vocab.json knows come back with their mark
 
 
 def _encode_many(
