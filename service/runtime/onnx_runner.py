@@ -71,7 +71,8 @@ class OnnxRunner:
     def encode(self, sources: Sequence[npt.NDArray[np.int32]], slots: Sequence[int], lanes: Sequence[int]) -> None:
         """Encode `sources` as one padded batch and copy their cross keys/values into the slots' places."""
         lengths = np.array([len(source) for source in sources], np.int32)
-        ids = np.full((len(sources), int(lengths.max())), self._limits.pad_id, np.int64)
+        width = max(2, int(lengths.max()))  # one-column products take another path, with other last bits
+        ids = np.full((len(sources), width), self._limits.pad_id, np.int64)
         for row, source in enumerate(sources):
             ids[row, : len(source)] = source
         feeds = {names.INPUT_IDS: ids, names.LENGTHS: lengths}

@@ -79,6 +79,7 @@ class SentenceMap:
         self.narrow_rows[places] = narrow
         self.lane[narrow] = places
         self.wide_count = 1
+        self.wide_rows[0] = 0
         if len(narrow) < len(slots):
             self._arrange_wide(slots, np.flatnonzero(self._narrow_of[slots] < 0))
 
