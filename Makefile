@@ -9,9 +9,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
 export TORCH_FLAGS ?=
-# Two threads by default: what the tests need, and no more than the smallest machine has.
-export OMP_NUM_THREADS ?= 2
-
 .PHONY: help install demo test test-all lint format proto clean
 
 help: ## Show this list
@@ -26,6 +23,8 @@ install: $(VENV)/.installed ## Make .venv with everything in it
 demo: $(VENV)/.installed ## Export the bundled model, serve it, translate, show alignments and latencies
 	@$(BIN)/python examples/demo.py
 
+# One thread: where cores are shared, OpenMP's threads wait for the one that was preempted.
+test test-all: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.installed ## Unit, integration and end-to-end tests (under 8 minutes)
 	@$(BIN)/python -m pytest
 

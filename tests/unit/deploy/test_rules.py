@@ -1,26 +1,12 @@
 """Prometheus's rules speak of metrics that the service really has."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric
 
-from service.metrics import Metrics
-
-METRIC_NAME = re.compile(r"\bdragoman_[a-z0-9_]+")
-
-
-def exposed_names() -> set[str]:
-    """Every sample name that the service's page can hold."""
-    registry = CollectorRegistry()
-    Metrics(registry)
-    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "info": ("_info",)}
-    families: list[Metric] = list(registry.collect())
-    return {family.name + suffix for family in families for suffix in suffixes.get(family.type, ("",))}
+from tests.unit.deploy.metric_names import exposed_names, names_in
 
 
 @pytest.fixture
@@ -32,7 +18,7 @@ def groups(repository: Path) -> list[dict[str, Any]]:
 
 def test_every_metric_of_the_rules_exists(groups: list[dict[str, Any]]) -> None:
     """A renamed metric would leave an alert that can never fire."""
-    used = {name for group in groups for rule in group["rules"] for name in METRIC_NAME.findall(rule["expr"])}
+    used = set[str]().union(*(names_in(rule["expr"]) for group in groups for rule in group["rules"]))
     assert used
     assert used - exposed_names() == set()
 
