@@ -102,7 +102,9 @@ class Trainer:
         self._loss = torch.compile(self._batch_loss, dynamic=True) if options.compile else self._batch_loss
         self.progress = Progress()
 
-    def _batch_loss(self, source_ids: Tensor, source_mask: Tensor, target_ids: Tensor, at: Tensor, to: Tensor) -> Tensor:
+    def _batch_loss(
+        self, source_ids: Tensor, source_mask: Tensor, target_ids: Tensor, at: Tensor, to: Tensor
+    ) -> Tensor:
         """Return the loss of predicting ``to`` (N) from the decoder positions ``at`` (N) of the flattened batch."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._options.bf16):
             memory = self._model.encode(source_ids, source_mask)
@@ -110,9 +112,10 @@ class Trainer:
             logits = self._model.logits(states.flatten(0, 1)[at])
         return smoothed_loss(logits, to, smoothing=self._options.label_smoothing)
 
-    def _gradients(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the summed loss of a batch and its gradients, one for each parameter."""
+    def _gradients(self, batch: Batch, seed: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the summed loss of a batch and its gradients, one for each parameter; ``seed`` fixes its dropout."""
         batch = batch.to(self._device)
+        self._model.randomness.seed(seed)
         at = batch.label_mask.flatten().nonzero()[:, 0]
         labels = batch.labels.flatten()[at]
         loss = self._loss(batch.source_ids, batch.source_mask, batch.target_ids, at, labels) * len(at)
@@ -125,10 +128,11 @@ class Trainer:
             CheckpointError: when the loss is no longer a finite number.
         """
         tokens = sum(batch.target_tokens for batch in batches)
-        results = list(self._pool.map(self._gradients, batches))
+        first_seed = (self._options.seed << 40) + (self.progress.update << 8)
+        results = list(self._pool.map(self._gradients, batches, range(first_seed, first_seed + len(batches))))
         loss = float(sum(result[0] for result in results)) / tokens
         for parameter, *gradients in zip(self._parameters, *(result[1] for result in results), strict=True):
-            parameter.grad = torch.stack(gradients).sum(dim=0).div_(tokens) if len(gradients) > 1 else gradients[0] / tokens
+            parameter.grad = torch.stack(gradients).sum(dim=0).div_(tokens)
         norm = gradient_norm(self._parameters, largest=self._options.clip_norm)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise CheckpointError(f"training diverged at update {self.progress.update + 1}: the loss is {loss}")
@@ -231,7 +235,7 @@ class Trainer:
         """Write all that resuming needs; keep the weights of the last ``average`` validations and of the best one."""
         save_weights(self._weights_path(self.progress.update), self._model.state_dict())
         state = {f"optimizer|{key}": tensor for key, tensor in self._optimizers.state_tensors().items()}
-        save_weights(self._directory / "state.safetensors", {**state, "rng": torch.get_rng_state()})
+        save_weights(self._directory / "state.safetensors", state)
         write_json(
             self._directory / "state.json",
             {name: getattr(self.progress, name) for name in Progress.__slots__},
@@ -257,10 +261,6 @@ class Trainer:
         except TypeError:
             raise CheckpointError(f"{self._directory / 'state.json'}: not the state of a run") from None
         tensors = load_weights(self._directory / "state.safetensors")
-        rng = tensors.pop("rng", None)
-        if rng is None:
-            raise CheckpointError(f"{self._directory / 'state.safetensors'}: not the state of a run")
-        torch.set_rng_state(rng)
         self._optimizers.load_state_tensors({key.removeprefix("optimizer|"): value for key, value in tensors.items()})
         self._load_weights([self.progress.update])
 
