@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from exporter import train
+from exporter import export, train
 from service.errors import DragomanError
 
-_COMMANDS = (train,)
+_COMMANDS = (train, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,12 +12,15 @@ import sentencepiece
 import torch
 from torch import Tensor, nn
 
+from exporter.alignment import padded
 from exporter.model import TranslationModel, greedy_decode
 from service.tokenizer import Tokenizer
 
-BATCH_SENTENCES = 32
+BATCH_TOKENS = 2048
 LENGTHS = (3, 6, 10, 15, 20, 26, 33, 42)
 """Pieces per generated sentence."""
+LOWEST_LOG_PROBABILITY = -1000.0
+"""Scores below this are ranks of a BPE model."""
 
 Observer = Callable[[nn.Linear, Tensor], None]
 
@@ -44,29 +47,41 @@ def observed(model: TranslationModel, observer: Observer, mask: list[Tensor]) ->
             handle.remove()
 
 
+def batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Split ``order``, which goes by length, into batches of at most ``BATCH_TOKENS`` padded tokens."""
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * lengths[index] > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
 def decode_observed(
     model: TranslationModel,
     sources: Sequence[Sequence[int]],
+    limits: Sequence[int],
     observer: Observer,
     *,
     progress: Callable[[int], None] = lambda sentences: None,
 ) -> list[list[int]]:
-    """Translate ``sources`` greedily, longest last, while ``observer`` watches; return the answers in the order given."""
+    """Translate ``sources`` greedily, longest last, while ``observer`` watches.
+
+    Returns:
+        Answers in the order given; one that reaches its limit ends there with EOS, as the reference's do.
+    """
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     answers: list[list[int]] = [[] for _ in sources]
     mask: list[Tensor] = [torch.empty(0)]
     with observed(model, observer, mask):
-        for start in range(0, len(order), BATCH_SENTENCES):
-            batch = order[start : start + BATCH_SENTENCES]
-            longest = max(len(sources[index]) for index in batch)
-            ids = torch.full((len(batch), longest), model.config.eos_id)
-            mask[0] = torch.zeros_like(ids, dtype=torch.bool)
-            for row, index in enumerate(batch):
-                ids[row, : len(sources[index])] = torch.tensor(sources[index])
-                mask[0][row, : len(sources[index])] = True
-            found = greedy_decode(model, ids, mask[0], max_new_tokens=min(2 * longest + 8, model.config.max_positions))
+        for batch in batches(order, [len(source) for source in sources]):
+            ids, mask[0] = padded([sources[index] for index in batch], fill=model.config.eos_id)
+            found = greedy_decode(model, ids, mask[0], max_new_tokens=max(limits[index] for index in batch))
             for index, answer in zip(batch, found, strict=True):
-                answers[index] = answer
+                limit = limits[index]
+                answers[index] = answer if len(answer) <= limit else [*answer[: limit - 1], model.config.eos_id]
             progress(len(batch))
     return answers
 
@@ -113,11 +128,12 @@ def encode_texts(
     return encoded
 
 
-def generated_texts(source_model: Path, *, per_length: int, seed: int) -> list[str]:
+def generated_texts(source_model: Path, *, count: int, seed: int) -> list[str]:
     """Make source sentences from ``source.spm`` alone: pieces drawn by the frequencies that SentencePiece learned.
 
     A unigram model stores the log-probability of each piece, so such sentences have the word frequencies of the text the model
     was trained on, without its grammar. A BPE model stores ranks instead; there Zipf's law stands in for the frequencies.
+    One word in ten is a number: numbers are copied, which shows where a model looks.
     """
     processor = sentencepiece.SentencePieceProcessor(model_proto=source_model.read_bytes())
     usable = [
@@ -126,12 +142,12 @@ def generated_texts(source_model: Path, *, per_length: int, seed: int) -> list[s
         if not (processor.is_control(index) or processor.is_unknown(index) or processor.is_byte(index))
     ]
     scores = np.array([processor.get_score(index) for index in usable])
-    ranks = scores.min() < -1000.0
-    weights = 1.0 / (1.0 - scores) if ranks else np.exp(scores)
+    weights = 1.0 / (1.0 - scores) if scores.min() < LOWEST_LOG_PROBABILITY else np.exp(scores)
     generator = np.random.default_rng(seed)
     texts: list[str] = []
-    for length in LENGTHS:
-        for _ in range(per_length):
-            drawn = generator.choice(usable, size=length, p=weights / weights.sum())
-            texts.append("".join(processor.id_to_piece(int(index)) for index in drawn).replace("\u2581", " ").strip())
+    for number in range(count):
+        drawn = generator.choice(usable, size=LENGTHS[number % len(LENGTHS)], p=weights / weights.sum())
+        pieces = [processor.id_to_piece(int(index)) for index in drawn]
+        pieces = [f"\u2581{generator.integers(2, 2100)}" if generator.random() < 0.1 else piece for piece in pieces]
+        texts.append("".join(pieces).replace("\u2581", " ").strip() or "1")
     return texts

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,8 +102,13 @@ def graph_fields(graph: TracedGraph) -> dict[str, object]:
         "file": f"{graph.name}.onnx",
         "opset": OPSET,
         "operators": operators,
-        "fused_attention": sum(operators.get(name, 0) for name in FUSED_ATTENTION),
+        "fused_attention": fused_attention(operators),
     }
+
+
+def fused_attention(operators: Mapping[str, int]) -> int:
+    """Count the attention nodes among a graph's operators."""
+    return sum(operators.get(name, 0) for name in FUSED_ATTENTION)
 
 
 @contextlib.contextmanager
