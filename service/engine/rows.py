@@ -20,7 +20,7 @@ class RowTable:
     """
 
     def __init__(self, limits: ModelLimits) -> None:
-        rows, width = limits.row_slots, limits.max_output_tokens
+        rows, width = limits.row_slots + 1, limits.max_output_tokens  # the last is RowPool.spare
         self._start_id = limits.start_id
         self.tokens: IntArray = np.zeros((rows, width), np.int32)
         self.token_scores: FloatArray = np.zeros((rows, width), np.float32)

@@ -19,7 +19,9 @@ from service.errors import DeadlineError, OverloadedError, UnavailableError
 class EngineLimits:
     """Bounds and weights of admission.
 
-    `max_encode_tokens` bounds longest x count of one encoder batch; `reserved_rows` are rows of each worker that bulk
+    `max_encode_tokens` bounds longest x count of one encoder batch, `shared_encode_tokens` the same while interactive
+    sequences run, which wait for it; `bulk_time_share` is the part of a worker's time that bulk rows get while
+    interactive ones run; `reserved_rows` are rows of each worker that bulk
     work may not take; while both classes wait, interactive gets `interactive_share` of the tokens admitted;
     `max_overtakes` is how many later sequences may pass one that needs more rows than are free.
     """
@@ -27,6 +29,8 @@ class EngineLimits:
     max_waiting_sequences: int = 2048
     max_waiting_tokens: int = 131_072
     max_encode_tokens: int = 2048
+    shared_encode_tokens: int = 512
+    bulk_time_share: float = 0.4
     reserved_rows: int = 0
     interactive_share: float = 0.8
     max_overtakes: int = 16
@@ -34,11 +38,13 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a worker has free when it asks for more: rows in all, rows that bulk may take, sentence slots."""
+    """What a worker has free when it asks for more: rows in all, rows that bulk may take, sentence slots, and the
+    bound on longest x count of what is encoded together."""
 
     rows: int
     bulk_rows: int
     sentences: int
+    encode_tokens: int
 
 
 class Scheduler:
@@ -122,7 +128,7 @@ class Scheduler:
                     break
                 sequence, passed = found
                 longest = max(longest, len(sequence.source_ids))
-                if chosen and longest * (len(chosen) + 1) > self._limits.max_encode_tokens:
+                if chosen and longest * (len(chosen) + 1) > room.encode_tokens:
                     break
                 for other in passed:
                     other.overtaken += 1
@@ -135,6 +141,7 @@ class Scheduler:
                     rows=room.rows - sequence.row_demand,
                     bulk_rows=min(room.bulk_rows - bulk, room.rows - sequence.row_demand),
                     sentences=room.sentences,
+                    encode_tokens=room.encode_tokens,
                 )
             return chosen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 
 
 class SlotPool:
@@ -29,15 +30,18 @@ class SlotPool:
 
 
 class RowPool:
-    """Rows 0 to `end`-1 of which some may be holes; a step wants none, so holes are filled or closed.
+    """Rows 0 to `end`-1 of which some may be holes, until `arrange` makes them dense.
 
     `reserve` counts rows promised to sequences (a beam search starts on one row and spreads to all of its own).
+    There is one row more than can be promised, `spare`, through which two rows can change places.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.spare = capacity
         self.end = 0
         self.reserved = 0
+        self.changed = False
         self._holes: list[int] = []
 
     @property
@@ -57,6 +61,7 @@ class RowPool:
 
     def take(self) -> int:
         """A row: the lowest hole, or the next at the end."""
+        self.changed = True
         if self._holes:
             return heapq.heappop(self._holes)
         if self.end == self.capacity:
@@ -66,20 +71,37 @@ class RowPool:
 
     def give_back(self, row: int) -> None:
         """Leave a hole where `row` was."""
+        self.changed = True
         heapq.heappush(self._holes, row)
 
-    def close_holes(self) -> list[tuple[int, int]]:
-        """Moves (source, target) that make rows 0 to `end`-1 dense again; the fewest there can be."""
-        holes = set(self._holes)
-        moves: list[tuple[int, int]] = []
-        while holes:
-            last = self.end - 1
-            if last in holes:
-                holes.remove(last)
-            else:
-                target = min(holes)
-                holes.remove(target)
-                moves.append((last, target))
-            self.end = last
+    def arrange(self, first: Sequence[int], rest: Sequence[int]) -> list[tuple[int, int]]:
+        """Moves (source, target), in order, that bring rows `first` to the front and `rest` right behind them.
+
+        Whoever already is on its side stays where it is. `first` and `rest` are all the rows in use.
+        """
+        boundary, self.end = len(first), len(first) + len(rest)
+        self.changed = False
         self._holes = []
+        pending = _sides(first, range(boundary)) | _sides(rest, range(boundary, self.end))
+        occupied = {*first, *rest}
+        moves: list[tuple[int, int]] = []
+        while pending:
+            source = next((each for each, target in pending.items() if target not in occupied), None)
+            if source is None:  # a circle: one of it steps aside
+                source, target = next(iter(pending.items()))
+                del pending[source]
+                pending[self.spare] = target
+                target = self.spare
+            else:
+                target = pending.pop(source)
+            moves.append((source, target))
+            occupied.remove(source)
+            occupied.add(target)
         return moves
+
+
+def _sides(rows: Sequence[int], places: range) -> dict[int, int]:
+    """Where each of `rows` that lies outside `places` goes: the places that none of `rows` holds."""
+    held = set(rows)
+    free = (place for place in places if place not in held)
+    return {row: next(free) for row in rows if row not in places}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
@@ -12,15 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.engine.beam import BeamSearch
 from service.engine.filters import LogitFilter
-from service.engine.greedy import SAMPLING_BEST, GreedySearch, needs_full_row
+from service.engine.greedy import needs_full_row
+from service.engine.layout import RowLayout
 from service.engine.observer import EngineObserver, StepRecord
 from service.engine.options import Priority
 from service.engine.rows import RowTable
-from service.engine.runner import Batch, ModelRunner, RowCopy, StepOutput
+from service.engine.runner import Batch, ModelRunner, RowCopy
 from service.engine.scheduler import EngineLimits, Room, Scheduler
+from service.engine.search import Search, best_wanted
 from service.engine.sequence import DecodingResult, FinishReason, FloatArray, Sequence, SequenceStatus
+from service.engine.sharing import TimeShare
 from service.engine.slots import RowPool, SlotPool
 from service.errors import CancelledError, DeadlineError, DragomanError, EngineError
 
@@ -67,8 +68,9 @@ class Worker:
         self._pool = RowPool(model.row_slots)
         self._sentences = SlotPool(model.sentence_slots)
         self._filter = LogitFilter(model)
-        self._greedy = GreedySearch(model, self._table, self._align)
-        self._beam = BeamSearch(model, self._table, self._pool, self._align)
+        self._layout = RowLayout(self._pool, self._table)
+        self._search = Search(model, self._table, self._pool, self._align)
+        self._share = TimeShare(limits.bulk_time_share)
         self._running: list[Sequence] = []
         self._branches: list[RowCopy] = []
         self._ended: list[tuple[int, int]] = []
@@ -86,12 +88,23 @@ class Worker:
             self.last_turn = self._clock()
             return False
         turn = Turn()
+        started = time.perf_counter()
         self._admit(admitted, turn)
-        if self._running:
-            self._decode(turn)
+        stepping = self._stepping()
+        if stepping:
+            self._decode(stepping, turn)
+        interactive = _any_of(Priority.INTERACTIVE, stepping)
+        self._share.spent(
+            time.perf_counter() - started, interactive=interactive, bulk=_any_of(Priority.BULK, [*stepping, *admitted])
+        )
         self._report(turn)
         self.last_turn = self._clock()
         return True
+
+    def _stepping(self) -> list[Sequence]:
+        """Who takes part in this turn's step: everybody, or the interactive ones alone."""
+        interactive = [each for each in self._running if each.priority is Priority.INTERACTIVE]
+        return list(self._running) if self._share.bulk_joins(interactive=bool(interactive)) else interactive
 
     def fail_all(self, error: DragomanError) -> None:
         """End every running sequence with `error` (shutdown)."""
@@ -103,11 +116,17 @@ class Worker:
             self._answer(sequence, FinishReason.ERROR, error)
 
     def _room(self) -> Room:
-        bulk = sum(each.row_demand for each in self._running if each.priority is Priority.BULK)
-        rows = self._pool.unreserved
-        bulk_rows = max(0, self._pool.capacity - self._limits.reserved_rows - bulk)
+        rows, limits = self._pool.unreserved, self._limits
+        shared = _any_of(Priority.INTERACTIVE, self._running)
+        bulk_rows = 0
+        if self._share.bulk_joins(interactive=shared):
+            held = sum(each.row_demand for each in self._running if each.priority is Priority.BULK)
+            bulk_rows = max(0, self._pool.capacity - limits.reserved_rows - held)
         return Room(
-            rows=rows, bulk_rows=min(rows, bulk_rows), sentences=self._sentences.capacity - self._sentences.used
+            rows=rows,
+            bulk_rows=min(rows, bulk_rows),
+            sentences=self._sentences.capacity - self._sentences.used,
+            encode_tokens=limits.shared_encode_tokens if shared else limits.max_encode_tokens,
         )
 
     def _drop_ended(self) -> None:
@@ -154,35 +173,22 @@ class Worker:
             sequence.encoded = encoded
 
     def _move_rows(self, turn: Turn) -> None:
-        """Copy keys/values for branched beams, then close holes with rows from the end."""
-        copies = self._branches
+        """Copy keys/values for branched beams, then bring every row to its place."""
+        copies = self._branches + self._layout.arrange(self._running)
         self._branches = []
-        moves = self._pool.close_holes()
-        if moves:
-            owner = {int(row): sequence for sequence in self._running for row in sequence.rows}
-            for source, target in moves:
-                rows = owner[source].rows
-                rows[rows == source] = target
-            copies = copies + [
-                RowCopy(source=source, target=target, begin=0, end=int(self._table.lengths[source]))
-                for source, target in moves
-            ]
-            sources, targets = zip(*moves, strict=True)
-            self._table.copy(np.array(sources, np.intp), np.array(targets, np.intp))
         if copies:
             turn.copied_bytes += self._runner.copy_rows(copies)
 
-    def _decode(self, turn: Turn) -> None:
-        rows = self._pool.end
-        running = list(self._running)
-        best = max(map(_best_wanted, running))
+    def _decode(self, running: list[Sequence], turn: Turn) -> None:
+        """One decode step and one search step for `running`, whose rows come first."""
+        rows = sum(len(each.rows) for each in running)
         turn.rows, turn.full_rows = rows, sum(map(needs_full_row, running))
         batch = Batch(
             last_tokens=self._table.last_tokens[:rows],
             past_lengths=self._table.lengths[:rows],
             sentence_slots=self._table.sentence_slots[:rows],
             bans=self._filter.bans(self._table, running, rows),
-            best=best,
+            best=max(map(best_wanted, running)),
             full_rows=turn.full_rows > 0,
         )
         started = time.perf_counter()
@@ -194,53 +200,15 @@ class Worker:
             return
         searched = time.perf_counter()
         turn.decode_seconds = searched - started
-        self._search(output)
-        turn.search_seconds = time.perf_counter() - searched
-        turn.new_tokens = rows
-
-    def _search(self, output: StepOutput) -> None:
-        """Extend every running sequence by one token and answer those that are finished."""
-        rows = self._pool.end
-        finite = np.isfinite(output.top_log_probs[:rows, 0])
-        if not finite.all():
-            broken = set(np.flatnonzero(~finite).tolist())
-            failed = [each for each in self._running if broken.intersection(each.rows.tolist())]
-            self._end(failed, FinishReason.ERROR, EngineError("the model gave numbers that are not numbers"))
-        singles: list[Sequence] = []
-        beams: defaultdict[tuple[int, int], list[Sequence]] = defaultdict(list)
-        for sequence in self._running:
-            sequence.steps += 1
-            if sequence.options.return_alignments and output.alignment_queries is not None:
-                queries = output.alignment_queries[sequence.rows].copy()
-                sequence.trace.append((np.arange(len(sequence.rows)), queries))
-            if sequence.options.beam_size == 1 or sequence.steps <= len(sequence.options.target_prefix):
-                singles.append(sequence)
-            else:
-                beams[len(sequence.rows), sequence.options.beam_size].append(sequence)
-        finished: list[Sequence] = []
-        if singles:
-            finished += self._greedy.advance(singles, output)
-        for group in beams.values():
-            done, copies = self._beam.advance(group, output)
-            finished += done
-            self._branches += copies
-        self._stream(singles)
-        self._complete(finished)
-
-    def _stream(self, singles: Iterable[Sequence]) -> None:
+        outcome = self._search.advance(running, output)
+        self._branches += outcome.copies
+        self._end(outcome.broken, FinishReason.ERROR, EngineError("the model gave numbers that are not numbers"))
         now = self._clock()
-        for sequence in self._running:
+        for sequence in running:
             if sequence.steps == 1:
                 sequence.first_token = now
-        for sequence in singles:
-            if sequence.on_token is not None:
-                row = int(sequence.rows[0])
-                ids = self._table.ids(row, int(self._table.lengths[row]))
-                try:
-                    sequence.on_token(ids[:-1] if sequence.finished else ids)
-                except Exception:
-                    log.exception("a caller's token callback failed")
-                    sequence.cancelled = True
+        self._complete(outcome.finished)
+        turn.search_seconds = time.perf_counter() - searched
 
     def _align(self, sequence: Sequence, lane: int) -> FloatArray:
         return self._runner.align(sequence.sentence_slot, sequence.queries_of(lane))
@@ -307,9 +275,5 @@ class Worker:
         )
 
 
-def _best_wanted(sequence: Sequence) -> int:
-    """How many of the best tokens of a step `sequence` needs."""
-    options = sequence.options
-    if options.sampling:
-        return options.top_k if 0 < options.top_k <= SAMPLING_BEST else 1
-    return 2 * options.beam_size if options.beam_size > 1 else 1
+def _any_of(priority: Priority, sequences: Iterable[Sequence]) -> bool:
+    return any(sequence.priority is priority for sequence in sequences)

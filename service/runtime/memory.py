@@ -39,7 +39,7 @@ def memory_plan(bundle: Bundle, settings: RuntimeSettings) -> MemoryPlan:
     sentences = settings.row_slots + wide_blocks(settings.row_slots)
     return MemoryPlan(
         weights=sum(entry.bytes for entry in manifest.files.values()),
-        self_caches=settings.workers * settings.row_slots * outputs * position,
+        self_caches=settings.workers * (settings.row_slots + 1) * outputs * position,
         cross_caches=settings.workers * sentences * sources * position,
     )
 

@@ -50,7 +50,7 @@ class OnnxRunner:
         self._limits = model_limits(manifest, settings)
         self._map = SentenceMap(self._limits)
         rows, sources = self._limits.row_slots, self._limits.max_source_tokens
-        self._own = _cache(manifest, rows, self._limits.max_output_tokens)
+        self._own = _cache(manifest, rows + 1, self._limits.max_output_tokens)  # the last is RowPool.spare
         self._narrow = _cache(manifest, rows, sources)
         self._wide = _cache(manifest, wide_blocks(rows), sources)
         self._last_tokens = np.zeros(rows, np.int64)
@@ -71,8 +71,7 @@ class OnnxRunner:
     def encode(self, sources: Sequence[npt.NDArray[np.int32]], slots: Sequence[int], lanes: Sequence[int]) -> None:
         """Encode `sources` as one padded batch and copy their cross keys/values into the slots' places."""
         lengths = np.array([len(source) for source in sources], np.int32)
-        width = max(2, int(lengths.max()))  # one-column products take another path, with other last bits
-        ids = np.full((len(sources), width), self._limits.pad_id, np.int64)
+        ids = np.full((len(sources), int(lengths.max())), self._limits.pad_id, np.int64)
         for row, source in enumerate(sources):
             ids[row, : len(source)] = source
         feeds = {names.INPUT_IDS: ids, names.LENGTHS: lengths}

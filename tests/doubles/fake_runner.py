@@ -50,7 +50,7 @@ class FakeRunner:
     def __init__(self, model: ModelLimits | None = None, *, on_step: Callable[[Batch], None] | None = None) -> None:
         self._limits = model or limits()
         self._on_step = on_step
-        self._memory = np.full((self._limits.row_slots, self._limits.max_output_tokens, 2), -7, np.int64)
+        self._memory = np.full((self._limits.row_slots + 1, self._limits.max_output_tokens, 2), -7, np.int64)
         self._sources: dict[int, tuple[int, ...]] = {}
         self._serials: dict[int, int] = {}
         self._serial = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from service.engine import DecodingOptions, Engine, Hypothesis, ModelRunner
+from service.engine import DecodingOptions, Engine, Hypothesis, ModelRunner, Priority
 from service.engine.engine import Ticket
 
 Source = tuple[int, ...]
@@ -14,12 +14,13 @@ Source = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request, the turn in which it comes and the turn in which its caller goes away, if ever."""
+    """A request, the turn in which it comes, how long after it the caller goes away, if ever, and its class."""
 
     source: Source
     options: DecodingOptions
     turn: int
     cancelled: int | None
+    priority: Priority
 
 
 @st.composite
@@ -52,6 +53,7 @@ def arrivals(sources: st.SearchStrategy[Source], *, longest: int) -> st.SearchSt
         options=options(longest=longest),
         turn=st.integers(0, 12),
         cancelled=st.one_of(st.none(), st.none(), st.integers(1, 15)),
+        priority=st.sampled_from(Priority),
     )
     return st.lists(one, min_size=1, max_size=8)
 
@@ -63,7 +65,7 @@ def run_schedule(engine: Engine, schedule: list[Arrival]) -> list[Ticket]:
     while len(tickets) < len(schedule) or engine.waiting or engine.running:
         for index, arrival in enumerate(schedule):
             if arrival.turn == turn:
-                tickets[index] = engine.submit(arrival.source, arrival.options)
+                tickets[index] = engine.submit(arrival.source, arrival.options, priority=arrival.priority)
             if arrival.cancelled is not None and index in tickets and turn == arrival.turn + arrival.cancelled:
                 tickets[index].cancel()
         engine.step()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine import DecodingOptions, Engine, EngineLimits
+from service.engine import DecodingOptions, Engine, EngineLimits, Priority
 from service.engine.engine import Ticket
 from tests.doubles import fake_runner, reference_search
 from tests.doubles.clock import ManualClock
@@ -47,8 +47,8 @@ def answer(ticket: Ticket) -> list[tuple[int, ...]]:
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> tuple[Source, DecodingOptions, int]:
-    """A source, its options, and the turn in which it arrives."""
+def requests(draw: st.DrawFn) -> tuple[Source, DecodingOptions, int, Priority]:
+    """A source, its options, the turn in which it arrives, and its class."""
     beam_size = draw(st.sampled_from([1, 1, 2, 3, 4, 5, 8]))
     options = DecodingOptions(
         beam_size=beam_size,
@@ -56,13 +56,13 @@ def requests(draw: st.DrawFn) -> tuple[Source, DecodingOptions, int]:
         length_penalty=draw(st.sampled_from([0.0, 0.6, 1.0])),
         max_output_tokens=draw(st.sampled_from([None, 1, 2, 7])),
     )
-    return draw(sources), options, draw(st.integers(0, 12))
+    return draw(sources), options, draw(st.integers(0, 12)), draw(st.sampled_from(Priority))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(requests(), min_size=1, max_size=10), st.sets(st.integers(0, 9)), st.integers(8, 20))
 def test_every_schedule_gives_the_reference_answers(
-    arrivals: list[tuple[Source, DecodingOptions, int]], cancelled: set[int], row_slots: int
+    arrivals: list[tuple[Source, DecodingOptions, int, Priority]], cancelled: set[int], row_slots: int
 ) -> None:
     """Arrivals, options, cancellations and slots are random; each answer equals the sentence's own, nothing leaks."""
     runner = FakeRunner(fake_runner.limits(row_slots=row_slots))
@@ -70,9 +70,9 @@ def test_every_schedule_gives_the_reference_answers(
     tickets: dict[int, Ticket] = {}
     turn = 0
     while len(tickets) < len(arrivals) or engine.waiting or engine.running:
-        for index, (source, options, when) in enumerate(arrivals):
+        for index, (source, options, when, priority) in enumerate(arrivals):
             if when == turn:
-                tickets[index] = engine.submit(source, options)
+                tickets[index] = engine.submit(source, options, priority=priority)
             if index in cancelled and index in tickets and turn == when + 3:
                 tickets[index].cancel()
         engine.step()
@@ -81,7 +81,7 @@ def test_every_schedule_gives_the_reference_answers(
         assert ticket.future.done()
         if index in cancelled and ticket.future.exception(0) is not None:
             continue
-        source, options, _ = arrivals[index]
+        source, options, _, _ = arrivals[index]
         assert answer(ticket) == expected(source, options)
     assert runner.open_slots == set()
 

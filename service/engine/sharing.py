@@ -1,0 +1,37 @@
+"""How a worker divides its time between interactive and bulk rows."""
+
+from __future__ import annotations
+
+_MEMORY = 0.9  # weight kept by past turns for each new one
+
+
+class TimeShare:
+    """Lets bulk rows take part in a turn only while they have had less than their share of the worker's time.
+
+    Where both classes run, interactive rows step alone and each such turn earns the bulk rows time in the proportion
+    of their share; they join a turn when they have earned what they add to it. So interactive work is slowed by at
+    most 1 / (1 - share), however much bulk work there is, and bulk work never stands still.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._earned_per_second = share / (1.0 - share)
+        self._earned = 0.0
+        self._added = 0.0
+        self._alone = 0.0
+
+    def bulk_joins(self, *, interactive: bool) -> bool:
+        """Whether bulk rows take part in this turn, given whether interactive ones run."""
+        return not interactive or self._earned >= self._added
+
+    def spent(self, seconds: float, *, interactive: bool, bulk: bool) -> None:
+        """A turn took `seconds`; the flags say which classes took part in it."""
+        if not interactive:
+            self._earned = 0.0
+            return
+        if bulk:
+            added = max(0.0, seconds - self._alone)
+            self._added = _MEMORY * self._added + (1.0 - _MEMORY) * added if self._added else added
+            self._earned -= added
+        else:
+            self._alone = _MEMORY * self._alone + (1.0 - _MEMORY) * seconds if self._alone else seconds
+            self._earned = min(self._added, self._earned + seconds * self._earned_per_second)
