@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from exporter import export, train
+from exporter import evaluate, export, train
 from service.errors import DragomanError
 
-_COMMANDS = (train, export)
+_COMMANDS = (train, evaluate, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -187,7 +187,7 @@ class Attention(nn.Module):
         causal: bool = False,
         return_weights: bool = False,
     ) -> Attended:
-        """Attend from ``states`` (B, T, D) to ``attended``; ``mask`` is True where a key may be seen, (B, 1, 1|T, S)."""
+        """Attend from ``states`` (B, T, D) to ``attended``; ``mask`` (B, 1, 1|T, S) is True where a key may be seen."""
         query = self.split(self.query(states))
         weights = None
         if return_weights or not self.fused:
@@ -332,8 +332,8 @@ class Decoder(nn.Module):
 class TranslationModel(nn.Module):
     """Source ids to target logits.
 
-    ``source_embedding`` and ``target_embedding`` are one module where ``share_embeddings``, and ``output.weight`` is the
-    target embedding's where ``tie_output``: a checkpoint stores such a tensor once.
+    ``source_embedding`` and ``target_embedding`` are one module where ``share_embeddings``, and ``output.weight`` is
+    the target embedding's where ``tie_output``: a checkpoint stores such a tensor once.
     """
 
     positions: Tensor
@@ -348,9 +348,7 @@ class TranslationModel(nn.Module):
             else nn.Embedding(config.target_vocabulary_size, config.d_model)
         )
         self.embedding_scale = math.sqrt(config.d_model) if config.scale_embeddings else 1.0
-        self.register_buffer(
-            "positions", sinusoidal_positions(config.max_positions, config.d_model), persistent=False
-        )
+        self.register_buffer("positions", sinusoidal_positions(config.max_positions, config.d_model), persistent=False)
         self.randomness = Randomness()
         self.encoder = Encoder(config, self.randomness)
         self.decoder = Decoder(config, self.randomness)

@@ -138,9 +138,7 @@ class Trainer:
             raise CheckpointError(f"training diverged at update {self.progress.update + 1}: the loss is {loss}")
         self.progress.update += 1
         self.progress.target_tokens += tokens
-        self._optimizers.step(
-            self._options.schedule.rate(update=self.progress.update, progress=self._share_done())
-        )
+        self._optimizers.step(self._options.schedule.rate(update=self.progress.update, progress=self._share_done()))
         return loss
 
     def _share_done(self) -> float:

@@ -54,9 +54,7 @@ class GreedyTranslator:
             while order and (len(rows) + 1) * longest <= self._token_budget:
                 rows.append(order.pop())
             ids, mask = pad([np.array(sources[row], dtype=np.int32) for row in rows], self._model.config.pad_id)
-            decoded = greedy_decode(
-                self._model, ids.to(device), mask.to(device), max_new_tokens=self._max_new_tokens
-            )
+            decoded = greedy_decode(self._model, ids.to(device), mask.to(device), max_new_tokens=self._max_new_tokens)
             for row, answer in zip(rows, decoded, strict=True):
                 answers[row] = answer
         return answers
