@@ -52,10 +52,10 @@ class Settings(BaseSettings):
     threads_per_worker: Count = 1
     """Threads that ONNX Runtime uses inside one worker's step."""
 
-    row_slots: Annotated[int, Field(ge=1, le=1024)] = 64
+    row_slots: Annotated[int, Field(ge=1, le=1024)] = 32
     """Rows (beams) that one worker decodes side by side."""
 
-    reserved_rows: Annotated[int, Field(ge=0)] = 8
+    reserved_rows: Annotated[int, Field(ge=0)] = 4
     """Rows of each worker that bulk work may not take, so that interactive calls find room."""
 
     provider: Literal["cpu", "cuda"] = "cpu"
@@ -96,6 +96,9 @@ class Settings(BaseSettings):
 
     readiness_grace_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Time between failing readiness and refusing new calls after SIGTERM, for load balancers to notice."""
+
+    stall_seconds: Seconds = 60.0
+    """Liveness fails when work waits and no step has finished for this long, and for 100 usual steps."""
 
     max_connection_age_seconds: Seconds = 1800.0
     """Age at which a client's connection is closed gracefully, so that clients spread over new replicas."""

@@ -1,5 +1,6 @@
 """The text pipeline: contents to sentences to tokens, through the engine, and back."""
 
+from service.segmentation import Boundary
 from service.translator.catalogue import LanguagePair, ModelCatalogue, ServedModel
 from service.translator.translation import (
     Alignment,
@@ -19,6 +20,7 @@ from service.translator.translator import Translator, TranslatorLimits
 
 __all__ = [
     "Alignment",
+    "Boundary",
     "CallTimings",
     "LanguagePair",
     "ModelCatalogue",

@@ -29,6 +29,9 @@ from service.translator.translation import (
 _LONG_TEXT = 2_000
 
 
+_StreamQueue = asyncio.Queue[TextDelta | TranslationResult | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranslatorLimits:
     """What one call may ask for."""
@@ -59,9 +62,9 @@ class Translator:
         self.limits = limits
 
     async def translate(
-        self, request: TranslationRequest, *, priority: Priority = Priority.INTERACTIVE, deadline: float
+        self, request: TranslationRequest, *, priority: Priority = Priority.INTERACTIVE, deadline: float | None
     ) -> TranslationResult:
-        """All translations or none; `deadline` is on the monotonic clock.
+        """All translations or none; `deadline` is on the monotonic clock, None for none.
 
         Raises: InvalidInputError, NotFoundError, OverloadedError, DeadlineError, UnavailableError, EngineError.
         """
@@ -76,12 +79,12 @@ class Translator:
             return await self._finish(work, results)
 
     async def stream(
-        self, request: TranslationRequest, *, deadline: float
+        self, request: TranslationRequest, *, deadline: float | None
     ) -> AsyncGenerator[TextDelta | TranslationResult]:
         """The translation of one content as it becomes final, then the result that `translate` would have given."""
         if len(request.contents) != 1 or request.options.num_hypotheses != 1:
             raise InvalidInputError("a stream has one hypothesis only", field="options.num_hypotheses")
-        queue: asyncio.Queue[TextDelta | TranslationResult | None] = asyncio.Queue()
+        queue: _StreamQueue = asyncio.Queue()
         feeder = asyncio.create_task(self._feed(request, queue, deadline))
         feeder.add_done_callback(lambda _: queue.put_nowait(None))
         try:
@@ -126,7 +129,9 @@ class Translator:
             places=places,
         )
 
-    def _run(self, work: _Work, *, priority: Priority, deadline: float, wants_tokens: bool = False) -> DecodingRun:
+    def _run(
+        self, work: _Work, *, priority: Priority, deadline: float | None, wants_tokens: bool = False
+    ) -> DecodingRun:
         return DecodingRun(
             work.model.engine,
             work.jobs,
@@ -138,7 +143,10 @@ class Translator:
         )
 
     async def _feed(
-        self, request: TranslationRequest, queue: asyncio.Queue[TextDelta | TranslationResult | None], deadline: float
+        self,
+        request: TranslationRequest,
+        queue: asyncio.Queue[TextDelta | TranslationResult | None],
+        deadline: float | None,
     ) -> None:
         """Puts the deltas and the result of a streamed request into `queue`."""
         async with _deadline_at(deadline):
@@ -219,13 +227,13 @@ def _check_options(options: TranslationOptions, model: ServedModel) -> None:
         raise InvalidInputError(message, field="options.max_output_tokens")
 
 
-def _put_text(queue: asyncio.Queue[TextDelta | TranslationResult | None], text: str) -> None:
+def _put_text(queue: _StreamQueue, text: str) -> None:
     if text:
         queue.put_nowait(TextDelta(text=text))
 
 
 @asynccontextmanager
-async def _deadline_at(deadline: float) -> AsyncIterator[None]:
+async def _deadline_at(deadline: float | None) -> AsyncIterator[None]:
     """Ends what takes longer with DeadlineError; names options in errors of the engine as the caller knows them."""
     try:
         async with asyncio.timeout_at(deadline):
@@ -234,5 +242,6 @@ async def _deadline_at(deadline: float) -> AsyncIterator[None]:
         raise DeadlineError("not finished before the deadline") from None
     except InvalidInputError as error:
         if error.field in OPTION_FIELDS:
-            raise InvalidInputError(str(error), field=f"options.{error.field}") from None
+            message = str(error).removeprefix(f"{error.field} ")
+            raise InvalidInputError(message, field=f"options.{error.field}") from None
         raise

@@ -1,0 +1,25 @@
+"""`python -m service --bundle DIR`: serves translation over gRPC until SIGTERM; exit code 2 if it cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from service.bootstrap import serve
+from service.config import load_settings
+from service.errors import DragomanError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0: stopped when asked; 2: could not start, and one line on standard error says why."""
+    try:
+        asyncio.run(serve(load_settings(arguments)))
+    except DragomanError as error:
+        print(f"service: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,261 @@
+"""The only wiring: settings in, a running server out; start-up, readiness and shutdown in their order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+
+from grpc import aio
+from prometheus_client import CollectorRegistry, start_http_server
+
+from service.bundle import Bundle
+from service.config import Settings
+from service.engine import DecodingOptions, Engine, EngineLimits
+from service.errors import ConfigError
+from service.logging import configure_logging, get_logger
+from service.metrics import EngineMetrics, Metrics
+from service.rpc.health import HealthStates
+from service.rpc.interceptor import CallInterceptor
+from service.rpc.server import ServerOptions, bind, build_server
+from service.rpc.servicer import TranslationServicer
+from service.runtime import RuntimeSettings, load_runners
+from service.tokenizer import Tokenizer
+from service.translator import LanguagePair, ModelCatalogue, ServedModel, Translator, TranslatorLimits
+
+WARM_UP_SECONDS = 120.0
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_STALLED_STEPS = 100
+_WATCH_SECONDS = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Application:
+    """One server with everything it is made of; `run` lives as long as it."""
+
+    settings: Settings
+    metrics: Metrics
+    health: HealthStates
+    interceptor: CallInterceptor
+    servicer: TranslationServicer
+    server: aio.Server
+    stop: asyncio.Event
+    hurry: asyncio.Event
+
+    async def run(self) -> None:
+        """Listens, loads, serves until `stop`, drains. Raises ConfigError or BundleError if it cannot start."""
+        settings = self.settings
+        port = bind(self.server, settings.host, settings.port)
+        metrics_port = serve_metrics(self.metrics, settings)
+        await self.server.start()
+        await self.health.set_ready(ready=False)
+        await self.health.set_alive(alive=True)
+        models: list[ServedModel] = []
+        watch: asyncio.Task[None] | None = None
+        try:
+            await self._load(models)
+            watch = asyncio.create_task(watch_engines([model.engine for model in models], self.health, settings))
+            if not self.stop.is_set():
+                self.servicer.open(Translator(ModelCatalogue(models), translator_limits(settings)))
+                await self.health.set_ready(ready=True)
+                announce(settings.host, port, metrics_port)
+            await self.stop.wait()
+            await self._drain()
+        finally:
+            if watch is not None:
+                watch.cancel()
+            await self.server.stop(None)
+            await asyncio.gather(*(asyncio.to_thread(model.engine.shutdown, grace_seconds=1.0) for model in models))
+
+    async def _load(self, models: list[ServedModel]) -> None:
+        for directory in self.settings.bundle:
+            if self.stop.is_set():
+                return
+            started = time.monotonic()
+            model = await asyncio.to_thread(load_model, directory, self.settings, self.metrics)
+            models.append(model)
+            if [other.id for other in models].count(model.id) > 1:
+                raise ConfigError(f"--bundle: two bundles hold a model {model.id}")
+            seconds = time.monotonic() - started
+            self.metrics.model_load_seconds.labels(model.id).set(seconds)
+            get_logger().info("model_loaded", model=model.id, version=model.version, seconds=round(seconds, 3))
+
+    async def _drain(self) -> None:
+        """Readiness first, then no new calls, then the accepted ones to their end or the end of our patience."""
+        get_logger().info("draining")
+        await self.health.set_ready(ready=False)
+        await self._unless_hurried(asyncio.sleep(self.settings.readiness_grace_seconds))
+        self.servicer.close()
+        await self._unless_hurried(self._until_idle())
+        get_logger().info("drained")
+
+    async def _until_idle(self) -> None:
+        try:
+            async with asyncio.timeout(self.settings.drain_seconds):
+                await self.interceptor.wait_idle()
+        except TimeoutError:
+            get_logger().warning("drain_timed_out", seconds=self.settings.drain_seconds)
+
+    async def _unless_hurried(self, waiting: Coroutine[object, object, None]) -> None:
+        """Waits for `waiting`, or for a second signal."""
+        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self.hurry.wait())}
+        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+
+
+def build_application(settings: Settings) -> Application:
+    """Everything but the models, wired together; call it on the event loop that will run it."""
+    refuse_two_runtimes()
+    configure_logging(settings.log_level)
+    metrics = Metrics(CollectorRegistry())
+    health = HealthStates()
+    interceptor = CallInterceptor(metrics, log_calls=settings.log_calls)
+    servicer = TranslationServicer(
+        metrics,
+        max_deadline_seconds=settings.max_deadline_seconds,
+        bulk_items_in_flight=settings.bulk_items_in_flight,
+    )
+    options = ServerOptions(
+        max_message_bytes=settings.max_message_bytes,
+        max_connection_age_seconds=settings.max_connection_age_seconds,
+        max_connection_age_grace_seconds=settings.max_deadline_seconds,
+        keepalive_seconds=settings.keepalive_seconds,
+        reflection=settings.reflection,
+    )
+    return Application(
+        settings=settings,
+        metrics=metrics,
+        health=health,
+        interceptor=interceptor,
+        servicer=servicer,
+        server=build_server(servicer, interceptor, health, options),
+        stop=asyncio.Event(),
+        hurry=asyncio.Event(),
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; a second one cuts the draining short."""
+    application = build_application(settings)
+
+    def on_signal() -> None:
+        if application.stop.is_set():
+            application.hurry.set()
+        application.stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await application.run()
+
+
+def load_model(directory: Path, settings: Settings, metrics: Metrics) -> ServedModel:
+    """A checked bundle with a warm, running engine. Raises BundleError, CheckpointError or ConfigError."""
+    bundle = Bundle.load(directory)
+    manifest = bundle.manifest
+    runtime = RuntimeSettings(
+        workers=settings.worker_count,
+        threads_per_worker=settings.threads_per_worker,
+        row_slots=settings.row_slots,
+        max_source_tokens=settings.max_source_tokens,
+        max_output_tokens=settings.max_output_tokens,
+        provider=settings.provider,
+    )
+    tokenizer = Tokenizer.load(bundle.directory)
+    runners = load_runners(bundle, runtime)
+    engine = Engine(runners, limits=engine_limits(settings), observer=EngineMetrics(metrics, manifest.model_id))
+    model = ServedModel(
+        id=manifest.model_id,
+        version=manifest.version,
+        pairs=tuple(
+            LanguagePair(source=pair.source, target=pair.target, target_token=pair.target_token)
+            for pair in manifest.language_pairs
+        ),
+        language_aliases=manifest.language_aliases,
+        tokenizer=tokenizer,
+        engine=engine,
+        max_source_tokens=engine.model.max_source_tokens,
+        trusted_source_tokens=min(manifest.trusted_source_tokens, engine.model.max_source_tokens),
+        max_target_tokens=engine.model.max_output_tokens,
+        supports_alignments=manifest.alignment is not None,
+        precision=manifest.precision,
+        provider=_PROVIDERS[settings.provider],
+        licence=manifest.licence,
+        attribution=manifest.attribution,
+    )
+    engine.start()
+    warm_up(model, row_slots=settings.row_slots)
+    metrics.row_slots.labels(model.id).set(sum(runner.limits.row_slots for runner in runners))
+    metrics.sentence_slots.labels(model.id).set(sum(runner.limits.sentence_slots for runner in runners))
+    metrics.model_info.labels(model.id, model.version, model.precision, model.provider).set(1)
+    return model
+
+
+def warm_up(model: ServedModel, *, row_slots: int) -> None:
+    """Decodes a few sentences, greedy and by beams, so that the first caller need not wait for first-time work."""
+    source = model.tokenizer.encode("1, 2, 3.", model.pairs[0].target_token).ids
+    options = [DecodingOptions(max_output_tokens=8)] * 3
+    options.append(DecodingOptions(max_output_tokens=8, beam_size=min(4, row_slots)))
+    tickets = [model.engine.submit(source, option) for option in options]
+    for ticket in tickets:
+        ticket.future.result(timeout=WARM_UP_SECONDS)
+
+
+def engine_limits(settings: Settings) -> EngineLimits:
+    """The engine's bounds on waiting work."""
+    return EngineLimits(
+        max_waiting_sequences=settings.max_queued_sequences,
+        max_waiting_tokens=settings.max_queued_tokens,
+        reserved_rows=settings.reserved_rows,
+    )
+
+
+def translator_limits(settings: Settings) -> TranslatorLimits:
+    """The translator's bounds on one call."""
+    return TranslatorLimits(
+        max_request_characters=settings.max_request_characters,
+        max_content_count=settings.max_content_count,
+        sentences_in_flight=settings.sentences_in_flight,
+    )
+
+
+def serve_metrics(metrics: Metrics, settings: Settings) -> int:
+    """The port on which /metrics is served. Raises ConfigError if it cannot."""
+    try:
+        server, _ = start_http_server(settings.metrics_port, addr=settings.host, registry=metrics.registry)
+    except OSError as error:
+        place = f"{settings.host}:{settings.metrics_port}"
+        raise ConfigError(f"--metrics-port: cannot listen on {place}: {os.strerror(error.errno or 0)}") from None
+    return int(server.server_port)
+
+
+async def watch_engines(engines: Sequence[Engine], health: HealthStates, settings: Settings) -> None:
+    """Turns liveness off while an engine has work and does not get on with it."""
+    while True:
+        alive = all(
+            engine.stalled_seconds() < max(settings.stall_seconds, _STALLED_STEPS * engine.step_seconds())
+            for engine in engines
+        )
+        if not alive:
+            get_logger().error("engine_stalled")
+        await health.set_alive(alive=alive)
+        await asyncio.sleep(_WATCH_SECONDS)
+
+
+def announce(host: str, port: int, metrics_port: int) -> None:
+    """The one line on standard output: that we serve, and where."""
+    name = f"[{host}]" if ":" in host else host
+    print(f"SERVING grpc {name}:{port} metrics http://{name}:{metrics_port}/metrics", flush=True)
+
+
+def refuse_two_runtimes() -> None:
+    """Raises ConfigError where both ONNX Runtimes are installed: they overwrite each other's files."""
+    names = {(distribution.metadata["Name"] or "").lower() for distribution in distributions()}
+    if {"onnxruntime", "onnxruntime-gpu"} <= names:
+        raise ConfigError("onnxruntime and onnxruntime-gpu are both installed; uninstall both, then install one")

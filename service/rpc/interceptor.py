@@ -1,0 +1,178 @@
+"""Around every call: its request id, the status of its errors, one log line, and its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias, cast
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from service.errors import InvalidInputError
+from service.logging import describe_failure, get_logger
+from service.metrics import Metrics
+from service.rpc.call import REQUEST_ID_KEY, Call, enter_call, request_id_from
+from service.rpc.status import ErrorStatus, error_status
+
+SERVICE = "dragoman.v1.TranslationService"
+
+# What gRPC hands around is untyped: messages of any method. (Quoted, as these are generic in the stubs only.)
+Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class _Malformed:
+    """Stands for a request whose bytes are not a message of its type."""
+
+
+class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Wraps the methods of the translation service; others, such as health, pass as they are."""
+
+    def __init__(self, metrics: Metrics, *, log_calls: bool) -> None:
+        self._metrics = metrics
+        self._log_calls = log_calls
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Returns when no call of the translation service runs."""
+        await self._idle.wait()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """See grpc.aio.ServerInterceptor."""
+        handler = await continuation(handler_call_details)
+        service, _, method = handler_call_details.method.lstrip("/").partition("/")
+        if handler is None or service != SERVICE:
+            return handler
+        return self._wrapped(handler, method)
+
+    def _wrapped(self, handler: Handler, method: str) -> Handler:
+        deserializer, serializer = _tolerant(handler.request_deserializer), handler.response_serializer
+        if handler.unary_unary:
+            unary = cast("Callable[[object, Context], Awaitable[object]]", handler.unary_unary)
+
+            async def answer(request: object, context: Context) -> object:
+                async with self._around(method, context):
+                    return await unary(_checked(request), context)
+
+            return grpc.unary_unary_rpc_method_handler(answer, deserializer, serializer)
+        if handler.unary_stream:
+            stream = cast("Callable[[object, Context], AsyncGenerator[object]]", handler.unary_stream)
+
+            async def answers(request: object, context: Context) -> AsyncIterator[object]:
+                async with self._around(method, context):
+                    async for response in stream(_checked(request), context):
+                        yield response
+
+            return grpc.unary_stream_rpc_method_handler(answers, deserializer, serializer)
+        bulk = cast("Callable[[AsyncIterator[object], Context], AsyncGenerator[object]]", handler.stream_stream)
+
+        async def exchange(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
+            async with self._around(method, context):
+                async for response in bulk(_all_checked(requests), context):
+                    yield response
+
+        return grpc.stream_stream_rpc_method_handler(exchange, deserializer, serializer)
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        call = Call(
+            method=method,
+            request_id=request_id_from(dict(context.invocation_metadata() or ()).get(REQUEST_ID_KEY)),
+            client_seconds=context.time_remaining(),
+        )
+        enter_call(call)
+        structlog.contextvars.bind_contextvars(request_id=call.request_id)
+        with self._counted(method):
+            try:
+                await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
+                yield
+            except asyncio.CancelledError:
+                self._ended(call, _code_of_cancellation(call))
+                raise
+            except (aio.AbortError, GeneratorExit):
+                self._ended(call, grpc.StatusCode.CANCELLED)
+                raise
+            except Exception as error:
+                await self._fail(call, error, context)
+            else:
+                self._ended(call, grpc.StatusCode.OK)
+
+    async def _fail(self, call: Call, error: Exception, context: Context) -> None:
+        answer: ErrorStatus = error_status(error, request_id=call.request_id)
+        if answer.code is grpc.StatusCode.INTERNAL:
+            get_logger().error("call_failed", method=call.method, **describe_failure(error))
+        self._ended(call, answer.code)
+        await context.abort(answer.code, answer.status.message, answer.trailing_metadata())
+
+    @contextmanager
+    def _counted(self, method: str) -> Iterator[None]:
+        self._running += 1
+        self._idle.clear()
+        in_flight = self._metrics.requests_in_flight.labels(method)
+        in_flight.inc()
+        try:
+            yield
+        finally:
+            in_flight.dec()
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    def _ended(self, call: Call, code: grpc.StatusCode) -> None:
+        metrics, seconds = self._metrics, call.seconds
+        metrics.requests.labels(call.method, call.model, code.name).inc()
+        metrics.request_seconds.labels(call.method, call.model).observe(seconds)
+        if code is grpc.StatusCode.CANCELLED:
+            metrics.cancellations.labels(call.method).inc()
+        if code is grpc.StatusCode.OK and call.client_seconds is not None:
+            metrics.deadline_slack.labels(call.method).observe(max(0.0, call.client_seconds - seconds))
+        if self._log_calls:
+            get_logger().info(
+                "call",
+                method=call.method,
+                code=code.name,
+                seconds=round(seconds, 6),
+                model=call.model,
+                content_count=call.content_count,
+                source_tokens=call.source_tokens,
+                target_tokens=call.target_tokens,
+            )
+
+
+def _code_of_cancellation(call: Call) -> grpc.StatusCode:
+    """gRPC cancels a handler both when its client leaves and when the client's deadline passes."""
+    expired = call.client_seconds is not None and call.seconds >= call.client_seconds
+    return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+
+
+def _tolerant(deserialize: Callable[[bytes], object] | None) -> Callable[[bytes], object]:
+    """Bytes that are no message become a value that `_checked` refuses, where gRPC itself would answer INTERNAL."""
+
+    def parse(data: bytes) -> object:
+        try:
+            return deserialize(data) if deserialize is not None else data
+        except (DecodeError, ValueError):
+            return _Malformed()
+
+    return parse
+
+
+def _checked(request: object) -> object:
+    if isinstance(request, _Malformed):
+        raise InvalidInputError("the request is not a message of this method's type")
+    return request
+
+
+async def _all_checked(requests: AsyncIterator[object]) -> AsyncIterator[object]:
+    async for request in requests:
+        yield _checked(request)

@@ -1,0 +1,71 @@
+"""The gRPC server: options, services and the port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from dragoman.v1 import translation_pb2_grpc as pb_grpc
+from service.errors import ConfigError
+from service.rpc.health import HealthStates
+from service.rpc.interceptor import SERVICE, CallInterceptor
+from service.rpc.servicer import TranslationServicer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What bounds the server's connections."""
+
+    max_message_bytes: int
+    max_connection_age_seconds: float
+    max_connection_age_grace_seconds: float
+    keepalive_seconds: float
+    reflection: bool
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """The same as gRPC core knows it (grpc/impl/channel_arg_names.h)."""
+        return [
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.max_connection_age_ms", _milliseconds(self.max_connection_age_seconds)),
+            ("grpc.max_connection_age_grace_ms", _milliseconds(self.max_connection_age_grace_seconds)),
+            ("grpc.keepalive_time_ms", _milliseconds(self.keepalive_seconds)),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            # Two servers on one port would share its calls unasked; a port in use must be an error.
+            ("grpc.so_reuseport", 0),
+        ]
+
+
+def build_server(
+    servicer: TranslationServicer, interceptor: CallInterceptor, health_states: HealthStates, options: ServerOptions
+) -> aio.Server:
+    """A server with all services, not yet bound or started."""
+    server = aio.server(
+        interceptors=[interceptor], options=options.channel_arguments(), compression=grpc.Compression.NoCompression
+    )
+    pb_grpc.add_TranslationServiceServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_states.servicer, server)
+    if options.reflection:
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    return server
+
+
+def bind(server: aio.Server, host: str, port: int) -> int:
+    """The port that `server` listens on. Raises ConfigError with one line if it cannot."""
+    try:
+        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError:
+        bound = 0
+    if bound == 0:
+        raise ConfigError(f"--port: cannot listen on {host}:{port}; is the port in use?")
+    return bound
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(int(seconds * 1000), 2**31 - 1)
