@@ -21,3 +21,21 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("DRAGOMAN_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights, en to de, fr and es: it exports and serves in seconds and translates nothing."""
+    from tests.tiny_model import write_tiny_checkpoint
+
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path) -> Path:
+    """The bundle of ``tiny_checkpoint``, fp32."""
+    from exporter.export import ExportOptions, export
+
+    output = tiny_checkpoint.parent / "bundle-fp32"
+    export(tiny_checkpoint, output, ExportOptions(proof_sentences=8, threads=1))
+    return output
