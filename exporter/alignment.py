@@ -1,7 +1,7 @@
 """Find the cross-attention head that says which source token each target token translates.
 
-Some OPUS-MT models (transformer-align) have a head trained for it; others may have one that learned it. Garg et al. 2019,
-https://aclanthology.org/D19-1453
+Some OPUS-MT models (transformer-align) have a head trained for it; others may have one that learned it. Garg et al.
+2019, https://aclanthology.org/D19-1453
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -30,7 +31,8 @@ class FusedAttention:
 
     def encoder(self, packed: Tensor, lengths: Tensor, *, heads: int) -> Tensor:
         """See ``AttentionForm``."""
-        return symbolic.multi_head_attention(*packed.chunk(3, dim=-1), lengths, heads=heads)
+        query, key, value = packed.chunk(3, dim=-1)
+        return symbolic.multi_head_attention(query, key, value, lengths, heads=heads)
 
     def causal(self, packed: Tensor, past: Cache, past_lengths: Tensor, *, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         """See ``AttentionForm``."""
@@ -73,5 +75,6 @@ class PlainAttention:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
     """Return softmax(query . key / sqrt(K)) . value with invisible keys left out."""
-    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ value
+    scores = query @ key.transpose(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))
+    mixed: Tensor = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ value
+    return mixed

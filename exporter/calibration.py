@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.alignment import padded
+from exporter.graphs import decoder_layers
 from exporter.model import TranslationModel, greedy_decode
 from service.tokenizer import Tokenizer
 
@@ -31,15 +32,23 @@ def observed(model: TranslationModel, observer: Observer, mask: list[Tensor]) ->
 
     ``mask`` holds one (B, S) tensor, True at real source tokens: what reads source positions is masked by it.
     """
+
     def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         states = arguments[0]
         if isinstance(module, nn.Linear):
             observer(module, states[mask[0]] if module in source_maps else states.reshape(-1, states.shape[-1]))
 
-    source_maps = {module for module in model.encoder.modules() if isinstance(module, nn.Linear)}
-    for layer in model.decoder.layers:
+    source_maps: set[nn.Module] = set(model.encoder.modules())
+    for layer in decoder_layers(model):
         source_maps |= {layer.cross_attention.key, layer.cross_attention.value}
+
+    def projected(norm: nn.Module, arguments: tuple[Tensor, ...], states: Tensor) -> None:
+        observer(
+            model.output, states.reshape(-1, states.shape[-1])
+        )  # the model multiplies by its weight, not through it
+
     handles = [module.register_forward_pre_hook(hook) for module in model.modules() if isinstance(module, nn.Linear)]
+    handles.append(model.decoder.norm.register_forward_hook(projected))
     try:
         yield
     finally:
@@ -123,7 +132,9 @@ def encode_texts(
     encoded: list[list[int]] = [[] for _ in texts]
     for turn, token in enumerate(target_tokens):
         mine = range(turn, len(texts), len(target_tokens))
-        for index, ids in zip(mine, tokenizer.encode_sources([texts[i] for i in mine], target_token=token), strict=True):
+        for index, ids in zip(
+            mine, tokenizer.encode_sources([texts[i] for i in mine], target_token=token), strict=True
+        ):
             encoded[index] = ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
     return encoded
 
@@ -131,9 +142,9 @@ def encode_texts(
 def generated_texts(source_model: Path, *, count: int, seed: int) -> list[str]:
     """Make source sentences from ``source.spm`` alone: pieces drawn by the frequencies that SentencePiece learned.
 
-    A unigram model stores the log-probability of each piece, so such sentences have the word frequencies of the text the model
-    was trained on, without its grammar. A BPE model stores ranks instead; there Zipf's law stands in for the frequencies.
-    One word in ten is a number: numbers are copied, which shows where a model looks.
+    A unigram model stores the log-probability of each piece, so such sentences have the word frequencies of the text
+    the model was trained on, without its grammar. A BPE model stores ranks instead; there Zipf's law stands in for the
+    frequencies. One word in ten is a number: numbers are copied, which shows where a model looks.
     """
     processor = sentencepiece.SentencePieceProcessor(model_proto=source_model.read_bytes())
     usable = [

@@ -124,12 +124,12 @@ def check_options(options: ExportOptions) -> None:
         if options.proof_texts is None:
             raise ConfigError("--proof-references needs --proof-text")
         if len(options.proof_references) != len(options.proof_texts):
-            raise DataError(f"{len(options.proof_texts)} proof sentences but {len(options.proof_references)} references")
+            raise DataError(
+                f"{len(options.proof_texts)} proof sentences but {len(options.proof_references)} references"
+            )
 
 
-def export(
-    directory: Path, output: Path, options: ExportOptions, corrections: Corrections | None = None
-) -> Exported:
+def export(directory: Path, output: Path, options: ExportOptions, corrections: Corrections | None = None) -> Exported:
     """Export the checkpoint in ``directory`` to ``output``, which appears whole or not at all.
 
     Raises:
@@ -163,6 +163,10 @@ def export(
     return Exported(bundle=Bundle(directory=output, manifest=bundle.manifest), report=report)
 
 
+def ignored(module: nn.Linear, states: torch.Tensor) -> None:
+    """Observe nothing."""
+
+
 def measure(checkpoint: Checkpoint, tokenizer: Tokenizer, directory: Path, options: ExportOptions) -> Measured:
     """Translate the probes with PyTorch; on the way calibrate, count what clips and score the attention heads."""
     config = checkpoint.model.config
@@ -171,7 +175,7 @@ def measure(checkpoint: Checkpoint, tokenizer: Tokenizer, directory: Path, optio
     )
     largest: dict[nn.Module, float] | None = None
     clipped: ClippedInputs | None = None
-    observer: Observer = lambda module, states: None  # noqa: E731
+    observer: Observer = ignored
     if PRESETS[options.precision].integer_weights:
         calibration = options.calibration_texts or generated_texts(
             directory / "source.spm", count=CALIBRATION_SENTENCES, seed=2
@@ -199,12 +203,14 @@ def translated(
 ) -> Probes:
     """Translate ``texts`` with PyTorch behind a progress bar."""
     with tqdm(total=len(texts), desc=title, unit="sentence", leave=False) as bar:
-        return make_probes(checkpoint, tokenizer, texts, observer, progress=lambda count: bar.update(count) and None)
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        return make_probes(checkpoint, tokenizer, texts, observer, progress=advance)
 
 
-def traced_contents(
-    checkpoint: Checkpoint, directory: Path, measured: Measured, options: ExportOptions
-) -> Contents:
+def traced_contents(checkpoint: Checkpoint, directory: Path, measured: Measured, options: ExportOptions) -> Contents:
     """Trace both graphs.
 
     Raises:
@@ -239,7 +245,9 @@ def check_fused(graph: TracedGraph, expected: int) -> None:
     operators = graph.operators()
     fused, softmax = fused_attention(operators), operators.get("Softmax", 0)
     if fused != expected or softmax:
-        raise ExportError(f"the {graph.name} has {fused} fused attention nodes and {softmax} loose ones, expected {expected}")
+        raise ExportError(
+            f"the {graph.name} has {fused} fused attention nodes and {softmax} loose ones, expected {expected}"
+        )
 
 
 def proved(bundle: Bundle, checkpoint: Checkpoint, measured: Measured, options: ExportOptions) -> Proof | None:
@@ -251,13 +259,12 @@ def proved(bundle: Bundle, checkpoint: Checkpoint, measured: Measured, options: 
     if PRESETS[options.precision].provider != "cpu":
         return None
     with tqdm(total=3, desc="prove", unit="part", leave=False) as bar:
-        proof = prove(
-            bundle,
-            checkpoint.model,
-            measured.probes,
-            progress=lambda part: bar.set_description(part) or bar.update() and None,
-            threads=options.threads,
-        )
+
+        def advance(part: str) -> None:
+            bar.set_description(part)
+            bar.update()
+
+        proof = prove(bundle, checkpoint.model, measured.probes, progress=advance, threads=options.threads)
     proof.check(exact=options.precision == "fp32")
     return proof
 
@@ -304,14 +311,18 @@ def summary(exported: Exported) -> str:
     if isinstance(proof, dict):
         worst = max(case["largest_difference"] for case in proof["logits"])
         greedy = proof["greedy"]
-        lines.append(f"  parity     largest log-probability difference {worst:.2g}; {len(greedy['differences'])} of "
-                     f"{greedy['sentences']} greedy answers differ from PyTorch's")
+        lines.append(
+            f"  parity     largest log-probability difference {worst:.2g}; {len(greedy['differences'])} of "
+            f"{greedy['sentences']} greedy answers differ from PyTorch's"
+        )
         lines.append(f"  speed      {greedy['tokens_per_second']:.0f} target tokens/s greedy, one worker, measured now")
     else:
         lines.append(f"  parity     {proof}")
     quality = exported.report.get("quality")
     if isinstance(quality, dict):
-        lines += [f"  quality    {name}: BLEU {each['bleu']:.2f}, chrF {each['chrf']:.2f}" for name, each in quality.items()]
+        lines += [
+            f"  quality    {name}: BLEU {each['bleu']:.2f}, chrF {each['chrf']:.2f}" for name, each in quality.items()
+        ]
     return "\n".join(lines)
 
 

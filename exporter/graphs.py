@@ -1,11 +1,13 @@
 """The encoder and one decode step as torch modules that trace to the graphs of a bundle.
 
-Letters: B sentences of an encoder batch, S source positions, R rows (hypotheses) of a decode step, N narrow sentences (one row
-each), W wide sentences (up to ``LANES`` rows each), H heads, K head size, D = H * K, L decoder layers, V padded vocabulary.
+Letters: B sentences of an encoder batch, S source positions, R rows (hypotheses) of a decode step, N narrow sentences
+(one row each), W wide sentences (up to ``LANES`` rows each), H heads, K head size, D = H * K, L decoder layers,
+V padded vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -87,14 +89,14 @@ class EncoderLayerGraph(nn.Module):
 
     def __init__(self, source: EncoderLayer, precision: Precision, form: AttentionForm) -> None:
         super().__init__()
-        attention = source.self_attention
+        attention, pre_norm, dtype = source.self_attention, source.pre_norm, precision.dtype
         self.form = form
         self.heads = attention.heads
         self.query_key_value = precision.product([attention.query, attention.key, attention.value])
         self.attention_output = precision.product([attention.output])
         self.feed_forward = FeedForwardGraph(source.feed_forward, precision)
-        self.attended = Residual(source.self_attention_norm, pre_norm=source.pre_norm, dtype=precision.dtype)
-        self.fed = Residual(source.feed_forward_norm, pre_norm=source.pre_norm, dtype=precision.dtype)
+        self.attended = Residual(source.self_attention_norm, pre_norm=pre_norm, dtype=dtype)
+        self.fed = Residual(source.feed_forward_norm, pre_norm=pre_norm, dtype=dtype)
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Map states (B, S, D), of which the first ``lengths`` (B) positions count."""
@@ -117,9 +119,7 @@ class EncoderGraph(nn.Module):
         table = padded_rows(model.source_embedding.weight, rows)
         self.vocabulary = precision.vocabulary(table, scale=model.embedding_scale, projection=None)
         self.register_buffer("positions", model.positions.to(precision.dtype))
-        self.layers = nn.ModuleList(
-            [EncoderLayerGraph(layer, precision, form) for layer in encoder_layers(model)]
-        )
+        self.layers = nn.ModuleList([EncoderLayerGraph(layer, precision, form) for layer in encoder_layers(model)])
         self.norm = norm_as(model.encoder.norm, precision.dtype)
         maps: list[nn.Linear] = []
         for layer in decoder_layers(model):
@@ -127,7 +127,7 @@ class EncoderGraph(nn.Module):
         self.cross = precision.product(maps)
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Map ids (B, S) int64 and lengths (B) int32 to (2*L, B, H, S, K): keys and values of layer 0, then of layer 1, ..."""
+        """Map ids (B, S) int64 and lengths (B) int32 to keys and values (2*L, B, H, S, K), layer by layer."""
         batch, source = input_ids.shape
         states = self.vocabulary.embed(input_ids) + self.positions[:source]
         for layer in self.layers:
@@ -144,6 +144,15 @@ def encoder_layers(model: TranslationModel) -> list[EncoderLayer]:
 def decoder_layers(model: TranslationModel) -> list[DecoderLayer]:
     """The decoder's layers, typed."""
     return [layer for layer in model.decoder.layers if isinstance(layer, DecoderLayer)]
+
+
+Cache = tuple[Tensor, Tensor]
+"""Keys and values (rows or sentences, H, capacity, K)."""
+
+
+def cache_of(tensors: Sequence[Tensor], layer: int) -> Cache:
+    """Return one layer's keys and values from the flat list in which a graph takes them."""
+    return tensors[2 * layer], tensors[2 * layer + 1]
 
 
 class Sentences(NamedTuple):
@@ -178,8 +187,18 @@ def routes(narrow: Sentences, wide: Sentences, lane: Tensor, *, heads: int) -> R
     return Routes(narrow.rows, wide_pieces, back)
 
 
+class Cross(NamedTuple):
+    """What rows attend to: sentences, one layer's keys and values of each kind, and the routes between."""
+
+    paths: Routes
+    narrow: Sentences
+    narrow_cache: Cache
+    wide: Sentences
+    wide_cache: Cache
+
+
 class CrossAttentionGraph(nn.Module):
-    """Attention of all rows to their sentences: narrow ones row by row, wide ones over one shared copy of keys and values."""
+    """Attention of all rows to their sentences: narrow ones one by one, wide ones over one shared cache."""
 
     def __init__(self, source: Attention, precision: Precision, form: AttentionForm) -> None:
         super().__init__()
@@ -188,30 +207,25 @@ class CrossAttentionGraph(nn.Module):
         self.query = precision.product([source.query])
         self.output = precision.product([source.output])
 
-    def forward(
-        self,
-        query: Tensor,
-        paths: Routes,
-        narrow: Sentences,
-        narrow_cross: tuple[Tensor, Tensor],
-        wide: Sentences,
-        wide_cross: tuple[Tensor, Tensor],
-    ) -> Tensor:
+    def forward(self, query: Tensor, cross: Cross) -> Tensor:
         """Map projected queries (R, D) to attended states (R, D)."""
+        heads, width = self.heads, self.heads * self.head_size
         pieces = query.reshape(-1, self.head_size)
-        model_width = self.heads * self.head_size
-        narrow_query = query.index_select(0, paths.narrow)[:, None, :]
-        narrow_mixed = self.form.cross(
-            narrow_query, narrow_cross, narrow.lengths, heads=self.heads, key_heads=self.heads
-        )
-        wide_query = pieces.index_select(0, paths.wide).reshape(-1, 1, LANES * model_width)
-        wide_mixed = self.form.cross(
-            wide_query, wide_cross, wide.lengths, heads=LANES * self.heads, key_heads=self.heads
-        )
-        shape = (-1, self.head_size)
-        mixed = torch.cat([narrow_mixed.reshape(shape), wide_mixed.reshape(shape)])
-        attended: Tensor = self.output(mixed.index_select(0, paths.back).reshape(-1, model_width))
+        narrow_query = query.index_select(0, cross.paths.narrow)[:, None, :]
+        wide_query = pieces.index_select(0, cross.paths.wide).reshape(-1, 1, LANES * width)
+        narrow = self.form.cross(narrow_query, cross.narrow_cache, cross.narrow.lengths, heads=heads, key_heads=heads)
+        wide = self.form.cross(wide_query, cross.wide_cache, cross.wide.lengths, heads=LANES * heads, key_heads=heads)
+        mixed = torch.cat([narrow.reshape(-1, self.head_size), wide.reshape(-1, self.head_size)])
+        attended: Tensor = self.output(mixed.index_select(0, cross.paths.back).reshape(-1, width))
         return attended
+
+
+class LayerStep(NamedTuple):
+    """States (R, D) after a layer, its cross-attention query (R, D), and its self cache with the new position."""
+
+    states: Tensor
+    query: Tensor
+    cache: Cache
 
 
 class DecoderLayerGraph(nn.Module):
@@ -219,16 +233,26 @@ class DecoderLayerGraph(nn.Module):
 
     def __init__(self, source: DecoderLayer, precision: Precision, form: AttentionForm) -> None:
         super().__init__()
-        attention = source.self_attention
+        attention, pre_norm, dtype = source.self_attention, source.pre_norm, precision.dtype
         self.form = form
         self.heads = attention.heads
         self.query_key_value = precision.product([attention.query, attention.key, attention.value])
         self.attention_output = precision.product([attention.output])
         self.cross = CrossAttentionGraph(source.cross_attention, precision, form)
         self.feed_forward = FeedForwardGraph(source.feed_forward, precision)
-        self.attended = Residual(source.self_attention_norm, pre_norm=source.pre_norm, dtype=precision.dtype)
-        self.crossed = Residual(source.cross_attention_norm, pre_norm=source.pre_norm, dtype=precision.dtype)
-        self.fed = Residual(source.feed_forward_norm, pre_norm=source.pre_norm, dtype=precision.dtype)
+        self.attended = Residual(source.self_attention_norm, pre_norm=pre_norm, dtype=dtype)
+        self.crossed = Residual(source.cross_attention_norm, pre_norm=pre_norm, dtype=dtype)
+        self.fed = Residual(source.feed_forward_norm, pre_norm=pre_norm, dtype=dtype)
+
+    def forward(self, states: Tensor, past_lengths: Tensor, cache: Cache, cross: Cross) -> LayerStep:
+        """Map states (R, D) of one new position per row."""
+        packed = self.query_key_value(self.attended.before(states))[:, None, :]
+        mixed, keys, values = self.form.causal(packed, cache, past_lengths, heads=self.heads)
+        states = self.attended.after(states, self.attention_output(mixed.reshape(-1, mixed.shape[-1])))
+        query: Tensor = self.cross.query(self.crossed.before(states))
+        states = self.crossed.after(states, self.cross(query, cross))
+        states = self.fed.after(states, self.feed_forward(self.fed.before(states)))
+        return LayerStep(states, query, (keys, values))
 
 
 class Selection(NamedTuple):
@@ -242,13 +266,12 @@ class Selection(NamedTuple):
 def select(logits: Tensor, bans: Tensor, k: Tensor) -> Selection:
     """Return the ``k`` best of each row of ``logits`` (R, V), exactly, with equal ones in the order of their ids.
 
-    The k best entries lie in the k chunks with the largest maxima (ties: the first chunk), so two small searches replace
-    one over the vocabulary. The chosen chunks are put back in the order of their ids so that the second search's ties come out
-    right too.
+    The k best entries lie in the k chunks with the largest maxima (ties: the first chunk), so two small searches
+    replace one over the vocabulary. The chosen chunks are put back in the order of their ids so that the second
+    search's ties come out right too.
     """
     rows, size = logits.shape
-    count = k.item()
-    torch._check(count >= 1)
+    count = symbolic.positive_size(k)
     log_probs = logits.float().log_softmax(dim=-1)
     log_probs = symbolic.scatter(log_probs, bans, torch.full_like(bans[:, 0], -torch.inf, dtype=torch.float32))
     chunks = log_probs.reshape(rows, size // CHUNK, CHUNK)
@@ -312,21 +335,16 @@ class DecoderStepGraph(nn.Module):
         caches: list[Tensor] = []
         alignment: list[Tensor] = []
         for index, layer in enumerate(self.layers):
-            pair = slice(2 * index, 2 * index + 2)
-            packed = layer.query_key_value(layer.attended.before(states))[:, None, :]
-            mixed, *present = layer.form.causal(packed, tuple(self_caches[pair]), past_lengths, heads=self.heads)
-            caches += present
-            states = layer.attended.after(states, layer.attention_output(mixed.reshape(-1, mixed.shape[-1])))
-            query = layer.cross.query(layer.crossed.before(states))
+            cross = Cross(paths, narrow, cache_of(narrow_cross, index), wide, cache_of(wide_cross, index))
+            step: LayerStep = layer(states, past_lengths, cache_of(self_caches, index), cross)
+            states = step.states
+            caches += step.cache
             if self.alignment is not None and self.alignment.layer == index:
-                alignment.append(self.alignment_query(query, self.alignment.head))
-            crossed = layer.cross(query, paths, narrow, tuple(narrow_cross[pair]), wide, tuple(wide_cross[pair]))
-            states = layer.crossed.after(states, crossed)
-            states = layer.fed.after(states, layer.feed_forward(layer.fed.before(states)))
+                alignment.append(self.alignment_query(step.query, self.alignment.head))
         selection = select(self.projection.project(self.norm(states), self.bias), bans, k)
         return (*selection, *alignment, *caches)
 
     def alignment_query(self, query: Tensor, head: int) -> Tensor:
         """Return the scaled query (R, K) of one cross-attention head as float32."""
-        part = query[:, head * self.head_size : (head + 1) * self.head_size]
-        return part.float() * self.head_size**-0.5
+        part = query[:, head * self.head_size : (head + 1) * self.head_size].float()
+        return part * (1.0 / math.sqrt(self.head_size))

@@ -11,16 +11,15 @@ from exporter.checkpoint import LanguagePair
 from service.errors import CheckpointError
 from service.tokenizer import Tokenizer
 
-ISO_639_1: Mapping[str, str] = dict(
-    pair.split(":")
-    for pair in (
-        "afr:af amh:am ara:ar aze:az bel:be ben:bn bul:bg cat:ca ces:cs cmn:zh cym:cy dan:da deu:de ell:el eng:en epo:eo "
-        "est:et eus:eu fas:fa fin:fi fra:fr gle:ga glg:gl guj:gu heb:he hin:hi hrv:hr hun:hu hye:hy ind:id isl:is ita:it "
-        "jpn:ja kat:ka kaz:kk khm:km kor:ko lav:lv lit:lt mar:mr mkd:mk mlt:mt msa:ms nld:nl nno:nn nob:nb nor:no pes:fa "
-        "pol:pl por:pt ron:ro rus:ru slk:sk slv:sl spa:es sqi:sq srp:sr swa:sw swe:sv tam:ta tel:te tgl:tl tha:th tur:tr "
-        "ukr:uk urd:ur vie:vi zho:zh"
-    ).split()
-)
+_CODES = """
+afr:af amh:am ara:ar aze:az bel:be ben:bn bul:bg cat:ca ces:cs cmn:zh cym:cy dan:da deu:de ell:el
+eng:en epo:eo est:et eus:eu fas:fa fin:fi fra:fr gle:ga glg:gl guj:gu heb:he hin:hi hrv:hr hun:hu
+hye:hy ind:id isl:is ita:it jpn:ja kat:ka kaz:kk khm:km kor:ko lav:lv lit:lt mar:mr mkd:mk mlt:mt
+msa:ms nld:nl nno:nn nob:nb nor:no pes:fa pol:pl por:pt ron:ro rus:ru slk:sk slv:sl spa:es sqi:sq
+srp:sr swa:sw swe:sv tam:ta tel:te tgl:tl tha:th tur:tr ukr:uk urd:ur vie:vi zho:zh
+"""
+
+ISO_639_1: Mapping[str, str] = dict(pair.split(":") for pair in _CODES.split())
 """Three-letter codes of OPUS-MT models that have a two-letter one (ISO 639)."""
 
 _NAME = re.compile(r"(?:.*[-_/])?([a-z]{2,3}(?:_[A-Za-z]{2,4})?)-([a-z]{2,3}(?:_[A-Za-z]{2,4})?)")

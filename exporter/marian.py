@@ -1,7 +1,7 @@
 """Import of a checkpoint in the Hugging Face Marian layout (OPUS-MT) from a local directory.
 
-The layout: config.json, model.safetensors or pytorch_model.bin, source.spm, target.spm, vocab.json and, where the target has a
-vocabulary of its own, target_vocab.json. Tensor names and defaults follow ``transformers.MarianMTModel``.
+The layout: config.json, model.safetensors or pytorch_model.bin, source.spm, target.spm, vocab.json and, where the
+target has a vocabulary of its own, target_vocab.json. Tensor names and defaults follow ``transformers.MarianMTModel``.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def model_config(path: Path, fields: Mapping[str, object], *, unk_id: int) -> Mo
     if heads != integer(path, fields, "decoder_attention_heads"):
         raise CheckpointError(f"{path}: encoder and decoder have different numbers of attention heads")
     size = integer(path, fields, "vocab_size")
-    target_size = integer(path, {**fields, "decoder_vocab_size": fields.get("decoder_vocab_size") or size}, "decoder_vocab_size")
+    target_size = integer(
+        path, {**fields, "decoder_vocab_size": fields.get("decoder_vocab_size") or size}, "decoder_vocab_size"
+    )
     pad_id = integer(path, fields, "pad_token_id")
     try:
         return ModelConfig(

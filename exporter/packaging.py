@@ -119,7 +119,11 @@ def staged(output: Path) -> Iterator[Path]:
         ConfigError: when ``output`` exists and is not a bundle, or its parent cannot be written.
         ExportError: when the disk is full.
     """
-    if output.exists() and any(output.iterdir() if output.is_dir() else [output]) and not (output / MANIFEST_FILE).exists():
+    if (
+        output.exists()
+        and any(output.iterdir() if output.is_dir() else [output])
+        and not (output / MANIFEST_FILE).exists()
+    ):
         raise ConfigError(f"{output}: exists and is not a bundle; choose another --output")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

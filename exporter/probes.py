@@ -53,7 +53,7 @@ def make_probes(
     *,
     progress: Callable[[int], None] = lambda sentences: None,
 ) -> Probes:
-    """Encode ``texts``, going round the target languages, and translate them with PyTorch while ``observer`` watches."""
+    """Encode ``texts``, going round the target languages, and translate them while ``observer`` watches."""
     config = checkpoint.model.config
     tokens = [pair.target_token for pair in checkpoint.description.language_pairs]
     sources = encode_texts(tokenizer, texts, tokens, max_tokens=config.max_positions)

@@ -41,6 +41,9 @@ def padded_rows(table: Tensor, rows: int) -> Tensor:
 class FloatProduct(nn.Module):
     """``states @ weight + bias`` over the last axis."""
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(self, linears: Sequence[nn.Linear], *, dtype: torch.dtype) -> None:
         super().__init__()
         weight, bias = joined(linears)
@@ -59,6 +62,12 @@ class FloatProduct(nn.Module):
 
 class IntegerProduct(nn.Module):
     """uint8 activations with one static scale times int8 weights with a scale per output; the sum is float."""
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+    input_scale: Tensor
+    zero_point: Tensor
 
     def __init__(self, linears: Sequence[nn.Linear], *, largest_input: float) -> None:
         super().__init__()
@@ -82,6 +91,8 @@ class IntegerProduct(nn.Module):
 class FloatVocabulary(nn.Module):
     """A (V, D) table that embeds ids and, where the model ties them, projects states back to logits."""
 
+    table: Tensor
+
     def __init__(self, table: Tensor, *, scale: float, dtype: torch.dtype) -> None:
         super().__init__()
         self.scale = scale
@@ -98,6 +109,12 @@ class FloatVocabulary(nn.Module):
 
 class IntegerVocabulary(nn.Module):
     """The same table as int8 with a scale per row, stored once for both uses."""
+
+    table: Tensor
+    row_scale: Tensor
+    embedding_scale: Tensor
+    input_scale: Tensor
+    zero_point: Tensor
 
     def __init__(self, table: Tensor, *, scale: float, largest_input: float | None) -> None:
         super().__init__()
@@ -117,9 +134,7 @@ class IntegerVocabulary(nn.Module):
     def project(self, states: Tensor, bias: Tensor) -> Tensor:
         """Return the logits (N, V) of ``states`` (N, D)."""
         quantized = quantize_linear(states, self.input_scale, self.zero_point)
-        return matmul_integer_to_float(
-            quantized, self.table.T, self.input_scale, self.row_scale, self.zero_point, bias
-        )
+        return matmul_integer_to_float(quantized, self.table.T, self.input_scale, self.row_scale, self.zero_point, bias)
 
 
 Vocabulary = FloatVocabulary | IntegerVocabulary

@@ -130,7 +130,10 @@ def logit_cases(runner: ModelRunner, model: TranslationModel, probes: Probes) ->
     spread = [order[place * (len(order) - 1) // 7] for place in range(8)]
     cases = (("one short", order[:1], 1), ("one long", order[-1:], 1), ("several padded", spread, 1))
     wide = ("several padded, as beams", spread[:: 8 // 4], LANES)
-    return [logit_case(runner, model, probes, name=name, chosen=chosen, lanes=lanes) for name, chosen, lanes in (*cases, wide)]
+    return [
+        logit_case(runner, model, probes, name=name, chosen=chosen, lanes=lanes)
+        for name, chosen, lanes in (*cases, wide)
+    ]
 
 
 def logit_case(
@@ -229,9 +232,7 @@ def rows_independent(runner: ModelRunner, probes: Probes) -> bool:
     return True
 
 
-def prove_greedy(
-    engine: BundleEngine, model: TranslationModel, probes: Probes
-) -> tuple[GreedyProof, list[list[int]]]:
+def prove_greedy(engine: BundleEngine, model: TranslationModel, probes: Probes) -> tuple[GreedyProof, list[list[int]]]:
     """Translate all probes together and find where the tokens leave the reference's."""
     options = [DecodingOptions(max_output_tokens=limit) for limit in probes.limits]
     decoded = engine.decode(probes.sources, options)

@@ -94,7 +94,13 @@ class BundleTranslator:
     """Turns texts into translations with a bundle; fits ``exporter.translate.Translator``."""
 
     def __init__(
-        self, engine: BundleEngine, tokenizer: Tokenizer, *, target_token: str | None, max_source_tokens: int, beam_size: int = 1
+        self,
+        engine: BundleEngine,
+        tokenizer: Tokenizer,
+        *,
+        target_token: str | None,
+        max_source_tokens: int,
+        beam_size: int = 1,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer

@@ -74,14 +74,10 @@ def read_checkpoint(directory: Path, corrections: Corrections) -> tuple[Checkpoi
         tokenizer = Tokenizer.load(directory)
         check_vocabulary(directory, checkpoint.model.config, tokenizer)
     else:
-        checkpoint = load_marian(
-            directory, name=corrections.name, source=corrections.source, target=corrections.target
-        )
+        checkpoint = load_marian(directory, name=corrections.name, source=corrections.source, target=corrections.target)
         tokenizer = Tokenizer.load(directory)
     given = {
-        name: value
-        for name in ("name", "licence", "attribution")
-        if (value := getattr(corrections, name)) is not None
+        name: value for name in ("name", "licence", "attribution") if (value := getattr(corrections, name)) is not None
     }
     description = dataclasses.replace(checkpoint.description, **given)
     return Checkpoint(checkpoint.model, description), tokenizer

@@ -1,13 +1,14 @@
-"""ONNX operators that the exporter places itself while torch traces a module: fused attention, int8 products, selection.
+"""ONNX operators that the exporter places itself while torch traces a module: attention, int8 products, selection.
 
-Each function here becomes exactly one node of the graph. They have no arithmetic of their own in torch, so what they compute is
-checked where the graph is compared with the PyTorch model. Operator definitions:
+Each function here becomes exactly one node of the graph. They have no arithmetic of their own in torch, so what they
+compute is checked where the graph is compared with the PyTorch model. Operator definitions:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md and https://onnx.ai/onnx/operators/
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -158,3 +159,10 @@ def divide(values: Tensor, divisor: int) -> Tensor:
         "Div", [values, torch.tensor(divisor)], attrs={}, dtypes=[values.dtype], shapes=[values.shape], version=23
     )
     return output
+
+
+def positive_size(k: Tensor) -> torch.SymInt:
+    """Return the value of ``k`` (1) int64 as a size that is known only when the graph runs."""
+    size = k.item()
+    torch._check(size >= 1)  # type: ignore[no-untyped-call]
+    return cast(torch.SymInt, size)

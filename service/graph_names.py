@@ -1,4 +1,4 @@
-"""Names of the inputs and outputs of the exported graphs, shared by the exporter that emits and the runtime that binds them."""
+"""Names of the inputs and outputs of the exported graphs, shared by the exporter and the runtime that binds them."""
 
 from __future__ import annotations
 
