@@ -21,7 +21,8 @@ from service.runtime.settings import RuntimeSettings
 FloatArray = npt.NDArray[np.float32]
 AnyArray = npt.NDArray[np.generic]
 
-_MAX_BINDINGS = 256
+_MAX_BINDINGS = 64
+"""Bindings kept, the least recently used dropped first: making one takes about as long as a tenth of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class OnnxRunner:
         self._past_lengths[:rows] = batch.past_lengths
         self._map.arrange(batch.sentence_slots)
         shape = Shape(rows, self._map.narrow_count, self._map.wide_count, batch.best, batch.full_rows)
-        binding = self._bindings.get(shape) or self._bind(shape)
+        binding = self._binding(shape)
         bans = self._bans[:rows] if len(batch.bans) == rows else batch.bans
         bans[:] = batch.bans
         _bind_input(binding, names.BANS, bans)
@@ -139,10 +140,15 @@ class OnnxRunner:
             self._log_probs = np.zeros(shape, np.float32)
         return self._log_probs
 
+    def _binding(self, shape: Shape) -> ort.IOBinding:
+        binding = self._bindings.pop(shape, None) or self._bind(shape)
+        self._bindings[shape] = binding
+        if len(self._bindings) > _MAX_BINDINGS:
+            del self._bindings[next(iter(self._bindings))]
+        return binding
+
     def _bind(self, shape: Shape) -> ort.IOBinding:
         """Bind every input and output but the bans to this runner's memory, for steps of `shape`."""
-        if len(self._bindings) >= _MAX_BINDINGS:
-            self._bindings.clear()
         layers = self._manifest.dimensions.decoder_layers
         places = self._map
         binding = self._sessions.decoder.io_binding()
@@ -172,7 +178,6 @@ class OnnxRunner:
             _bind_input(binding, name, array)
         for name, array in outputs.items():
             binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        self._bindings[shape] = binding
         return binding
 
 
