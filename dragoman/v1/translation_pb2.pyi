@@ -6,7 +6,8 @@ The wire contract of Dragoman: text in one language in, text in another out, ove
 Conventions: language codes are BCP-47; spans count Unicode code points, never bytes; durations are measured on a
 monotonic clock; a field marked `optional` tells "not set" (the default holds) from its zero value. Every answer has a
 request id: the caller's `x-request-id` metadata (1 to 128 characters of A-Z a-z 0-9 . _ -), or one made by the server.
-It comes back in the initial metadata, in the response, and in the google.rpc.RequestInfo detail of an error.
+It comes back in the response and its initial metadata, or in the trailing metadata of an error and its
+google.rpc.RequestInfo detail.
 
 Errors carry google.rpc details: BadRequest (INVALID_ARGUMENT), RetryInfo and the `grpc-retry-pushback-ms` trailer
 (RESOURCE_EXHAUSTED, UNAVAILABLE), and always ErrorInfo with domain "dragoman" and a stable reason.
@@ -715,7 +716,7 @@ class Sentence(_message.Message):
     unknown_character_count: _builtins.int
     """Source characters that the model has no token for; it read a placeholder in their place."""
     unknown_output_count: _builtins.int
-    """Target tokens that stand for something the model has no token for; they are left out of the text."""
+    """Target tokens that stand for something the model has no token for; each shows as U+2047 (⁇) in the text."""
     fallback: Global___Fallback.ValueType
     """Whether, and why, the sentence was decoded again with a guard."""
     @_builtins.property

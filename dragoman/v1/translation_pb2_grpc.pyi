@@ -6,7 +6,8 @@ The wire contract of Dragoman: text in one language in, text in another out, ove
 Conventions: language codes are BCP-47; spans count Unicode code points, never bytes; durations are measured on a
 monotonic clock; a field marked `optional` tells "not set" (the default holds) from its zero value. Every answer has a
 request id: the caller's `x-request-id` metadata (1 to 128 characters of A-Z a-z 0-9 . _ -), or one made by the server.
-It comes back in the initial metadata, in the response, and in the google.rpc.RequestInfo detail of an error.
+It comes back in the response and its initial metadata, or in the trailing metadata of an error and its
+google.rpc.RequestInfo detail.
 
 Errors carry google.rpc details: BadRequest (INVALID_ARGUMENT), RetryInfo and the `grpc-retry-pushback-ms` trailer
 (RESOURCE_EXHAUSTED, UNAVAILABLE), and always ErrorInfo with domain "dragoman" and a stable reason.

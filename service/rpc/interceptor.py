@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -15,7 +15,7 @@ from grpc import aio
 from service.errors import InvalidInputError
 from service.logging import describe_failure, get_logger
 from service.metrics import Metrics
-from service.rpc.call import REQUEST_ID_KEY, Call, enter_call, request_id_from
+from service.rpc.call import REQUEST_ID_KEY, Call, current_call, enter_call, request_id_from
 from service.rpc.status import ErrorStatus, error_status
 
 SERVICE = "dragoman.v1.TranslationService"
@@ -62,23 +62,25 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
 
             async def answer(request: object, context: Context) -> object:
                 async with self._around(method, context):
-                    return await unary(_checked(request), context)
+                    response = await unary(_checked(request), context)
+                    await _send_request_id(context)
+                    return response
 
             return grpc.unary_unary_rpc_method_handler(answer, deserializer, serializer)
         if handler.unary_stream:
             stream = cast("Callable[[object, Context], AsyncGenerator[object]]", handler.unary_stream)
 
             async def answers(request: object, context: Context) -> AsyncIterator[object]:
-                async with self._around(method, context):
-                    async for response in stream(_checked(request), context):
+                async with self._around(method, context), aclosing(stream(_checked(request), context)) as responses:
+                    async for response in _with_request_id(responses, context):
                         yield response
 
             return grpc.unary_stream_rpc_method_handler(answers, deserializer, serializer)
         bulk = cast("Callable[[AsyncIterator[object], Context], AsyncGenerator[object]]", handler.stream_stream)
 
         async def exchange(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
-            async with self._around(method, context):
-                async for response in bulk(_all_checked(requests), context):
+            async with self._around(method, context), aclosing(bulk(_all_checked(requests), context)) as responses:
+                async for response in _with_request_id(responses, context):
                     yield response
 
         return grpc.stream_stream_rpc_method_handler(exchange, deserializer, serializer)
@@ -94,7 +96,6 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         with self._counted(method):
             try:
-                await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
                 yield
             except asyncio.CancelledError:
                 self._ended(call, _code_of_cancellation(call))
@@ -112,7 +113,8 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         if answer.code is grpc.StatusCode.INTERNAL:
             get_logger().error("call_failed", method=call.method, **describe_failure(error))
         self._ended(call, answer.code)
-        await context.abort(answer.code, answer.status.message, answer.trailing_metadata())
+        trailing_metadata = ((REQUEST_ID_KEY, call.request_id), *answer.trailing_metadata())
+        await context.abort(answer.code, answer.status.message, trailing_metadata)
 
     @contextmanager
     def _counted(self, method: str) -> Iterator[None]:
@@ -147,6 +149,20 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
                 source_tokens=call.source_tokens,
                 target_tokens=call.target_tokens,
             )
+
+
+async def _send_request_id(context: Context) -> None:
+    """Sends the request id ahead of an answer. Never ahead of an error: gRPC retries no call whose answer has begun."""
+    await context.send_initial_metadata(((REQUEST_ID_KEY, current_call().request_id),))
+
+
+async def _with_request_id(responses: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
+    first = True
+    async for response in responses:
+        if first:
+            await _send_request_id(context)
+            first = False
+        yield response
 
 
 def _code_of_cancellation(call: Call) -> grpc.StatusCode:

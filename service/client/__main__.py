@@ -1,0 +1,154 @@
+"""`python -m service.client`: translates from the shell; exit code 1 and one line on standard error if it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dragoman.v1 import translation_pb2 as pb
+from service.client.errors import TranslationError
+from service.client.heatmap import DrawingError, terminal_heatmap, write_png
+from service.client.requests import DEFAULT_TIMEOUT_SECONDS
+from service.client.sync import TranslationClient
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m service.client", description="Translate from the shell.")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="texts to translate; none: standard input as one text")
+    parser.add_argument("--address", default="127.0.0.1:50051", help="gRPC target (default: %(default)s)")
+    parser.add_argument("--source", metavar="CODE", help="language of the texts, such as en")
+    parser.add_argument("--target", metavar="CODE", help="language wanted, such as de")
+    parser.add_argument("--model", default="", help="model id (default: the pair's default)")
+    parser.add_argument("--beam-size", type=int, help="hypotheses searched side by side (default: 1, greedy)")
+    parser.add_argument("--num-hypotheses", type=int, help="hypotheses returned (default: 1)")
+    parser.add_argument("--max-output-tokens", type=int, help="limit per sentence (default: the model's)")
+    parser.add_argument("--temperature", type=float, help="sample instead of searching")
+    parser.add_argument("--seed", type=int, help="make sampling repeatable")
+    parser.add_argument("--stream", action="store_true", help="print words as they come")
+    parser.add_argument("--show-alignment", action="store_true", help="print a heat map of the attention")
+    parser.add_argument(
+        "--heatmap", type=Path, metavar="FILE.png", help="draw the first sentence's attention (needs matplotlib)"
+    )
+    parser.add_argument("--timings", action="store_true", help="print where the time went, on standard error")
+    parser.add_argument("--list-models", action="store_true", help="print what the server offers, and stop")
+    parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_SECONDS, help="seconds (default: %(default)s)")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0: done; 1: the call failed; 2: wrong use."""
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    if not parsed.list_models and not (parsed.source and parsed.target):
+        parser.error("--source and --target are required")
+    if parsed.stream and len(parsed.text) > 1:
+        parser.error("--stream takes one text")
+    try:
+        with TranslationClient(parsed.address) as client:
+            if parsed.list_models:
+                _list_models(client, parsed.timeout)
+            elif parsed.stream:
+                _stream(client, parsed)
+            else:
+                _translate(client, parsed)
+    except TranslationError as error:
+        suffix = f" (request {error.request_id})" if error.request_id else ""
+        print(f"client: {error.code.name}: {error}{suffix}", file=sys.stderr)
+        return 1
+    except DrawingError as error:
+        print(f"client: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _translate(client: TranslationClient, parsed: argparse.Namespace) -> None:
+    response = client.translate(
+        parsed.text or [sys.stdin.read()],
+        source=parsed.source,
+        target=parsed.target,
+        model=parsed.model,
+        options=_options(parsed),
+        timeout_seconds=parsed.timeout,
+    )
+    for translation in response.translations:
+        print(translation.text)
+        for hypothesis in translation.hypotheses:
+            print(f"  {hypothesis.score:9.4f}  {hypothesis.text}")
+    _report(response.translations, response.timings, parsed)
+
+
+def _stream(client: TranslationClient, parsed: argparse.Namespace) -> None:
+    responses = client.stream(
+        parsed.text[0] if parsed.text else sys.stdin.read(),
+        source=parsed.source,
+        target=parsed.target,
+        model=parsed.model,
+        options=_options(parsed),
+        timeout_seconds=parsed.timeout,
+    )
+    for response in responses:
+        print(response.text_delta, end="", flush=True)
+        if response.HasField("end"):
+            print()
+            _report([response.end.translation], response.end.timings, parsed)
+
+
+def _options(parsed: argparse.Namespace) -> pb.TranslationOptions:
+    return pb.TranslationOptions(
+        beam_size=parsed.beam_size,
+        num_hypotheses=parsed.num_hypotheses,
+        max_output_tokens=parsed.max_output_tokens,
+        temperature=parsed.temperature,
+        seed=parsed.seed,
+        return_alignments=parsed.show_alignment or parsed.heatmap is not None,
+    )
+
+
+def _report(translations: Sequence[pb.Translation], timings: pb.Timings, parsed: argparse.Namespace) -> None:
+    """Notes on what happened, the heat maps, and the timings, as far as they were asked for."""
+    for translation in translations:
+        for note in _notes(translation):
+            print(f"client: note: {note}", file=sys.stderr)
+    aligned = [s.alignment for t in translations for s in t.sentences if s.HasField("alignment")]
+    if parsed.show_alignment:
+        for alignment in aligned:
+            print(terminal_heatmap(alignment))
+    if parsed.heatmap is not None:
+        if not aligned:
+            raise DrawingError("there is no sentence to draw")
+        write_png(aligned[0], parsed.heatmap)
+    if parsed.timings:
+        print(_timings_line(timings), file=sys.stderr)
+
+
+def _notes(translation: pb.Translation) -> list[str]:
+    """What the server says it could not do as usual."""
+    notes = []
+    if translation.truncated:
+        notes.append("cut off at the output limit")
+    if translation.unknown_character_count:
+        notes.append(f"{translation.unknown_character_count} characters are unknown to the model")
+    if translation.split_piece_count:
+        notes.append(f"too long for one piece; cut into {translation.split_piece_count}")
+    if translation.fallback_count:
+        notes.append(f"{translation.fallback_count} sentences were decoded again with a guard")
+    return notes
+
+
+def _timings_line(timings: pb.Timings) -> str:
+    phases = ("total", "queue", "tokenize", "encode", "decode", "detokenize", "first_token")
+    parts = [f"{name} {getattr(timings, name).ToTimedelta().total_seconds() * 1000:.1f} ms" for name in phases]
+    return "client: " + ", ".join([*parts, f"{timings.step_count} steps", f"{timings.target_token_count} tokens"])
+
+
+def _list_models(client: TranslationClient, timeout_seconds: float) -> None:
+    for model in client.list_models(timeout_seconds=timeout_seconds):
+        pairs = " ".join(f"{pair.source_language_code}-{pair.target_language_code}" for pair in model.language_pairs)
+        print(f"{model.id} {model.version} {pb.Precision.Name(model.precision)} {model.provider} {pairs}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
