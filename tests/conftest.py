@@ -1,6 +1,9 @@
 """Fixtures every room's tests may use, and the rule on skips."""
 
+import json
 import os
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,37 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
     output = tiny_checkpoint.parent / "bundle-fp32"
     export(tiny_checkpoint, output, ExportOptions(proof_sentences=8, threads=1))
     return output
+
+
+@pytest.fixture(scope="session")
+def tiny_int8_bundle(tiny_checkpoint: Path) -> Path:
+    """The bundle of ``tiny_checkpoint``, int8."""
+    from exporter.export import ExportOptions, export
+
+    output = tiny_checkpoint.parent / "bundle-int8"
+    export(tiny_checkpoint, output, ExportOptions(precision="int8", proof_sentences=8, threads=1))
+    return output
+
+
+@pytest.fixture(scope="session")
+def opus_bundles(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles of the OPUS-MT checkpoint by precision."""
+    from exporter.export import ExportOptions, export
+
+    folder = tmp_path_factory.mktemp("opus")
+    for precision in ("fp32", "int8"):
+        options = ExportOptions(precision=precision, proof_sentences=8)
+        export(test_data / "models" / "opus-mt-zh-en", folder / precision, options)
+    return {precision: folder / precision for precision in ("fp32", "int8")}
+
+
+@pytest.fixture(scope="session")
+def results(repository: Path) -> Iterator[dict[str, object]]:
+    """What full tests measured; written to docs/results/<date>-tests.json when there is something in it."""
+    measured: dict[str, object] = {}
+    yield measured
+    if measured:
+        path = repository / "docs" / "results" / f"{date.today().isoformat()}-tests.json"
+        path.parent.mkdir(exist_ok=True)
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(known | measured, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,86 @@
+"""On real graphs, fp32 and int8, an answer is bit-equal alone and in any company, slot and load."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.bundle import Bundle
+from service.engine import Engine
+from service.runtime import OnnxRunner, RuntimeSettings, load_runners
+from service.tokenizer import Tokenizer
+from tests.doubles.schedules import Alone, Arrival, Source, arrivals, differences, run_schedule
+
+LONGEST = 48
+
+
+def runner(bundle: Bundle, *, rows: int, threads: int) -> OnnxRunner:
+    """A runner of its own, with short slots."""
+    return load_runners(
+        bundle,
+        RuntimeSettings(
+            workers=1, threads_per_worker=threads, row_slots=rows, max_source_tokens=64, max_output_tokens=LONGEST
+        ),
+    )[0]
+
+
+def random_sources(bundle: Bundle) -> st.SearchStrategy[Source]:
+    """Any ids of the vocabulary, EOS last."""
+    last = bundle.manifest.dimensions.source_vocabulary_size - 1
+    ids = st.lists(st.integers(2, last), min_size=0, max_size=30)
+    return ids.map(lambda each: (*each, bundle.manifest.special_ids.eos))
+
+
+def check(bundle: Bundle, sources: st.SearchStrategy[Source], *, schedules: int, longest: int) -> int:
+    """Run random schedules through one engine whose memory is never cleaned; returns how many there were."""
+    alone = Alone(runner(bundle, rows=8, threads=1))
+    engine = Engine([runner(bundle, rows=14, threads=2)])
+    ran = 0
+
+    @settings(max_examples=schedules, deadline=None)
+    @given(arrivals(sources, longest=longest))
+    def every_schedule(schedule: list[Arrival]) -> None:
+        nonlocal ran
+        ran += 1
+        assert differences(schedule, run_schedule(engine, schedule), alone) == []
+
+    every_schedule()
+    return ran
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_answers_do_not_depend_on_company(precision: str, request: pytest.FixtureRequest) -> None:
+    """Random arrivals, searches, classes and cancellations; ids and every token's log-probability are compared."""
+    bundle = Bundle.load(request.getfixturevalue("tiny_bundle" if precision == "fp32" else "tiny_int8_bundle"))
+    check(bundle, random_sources(bundle), schedules=60, longest=16)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_thousand_schedules_change_nothing(
+    precision: str, request: pytest.FixtureRequest, results: dict[str, object]
+) -> None:
+    """The same at length, on the small model in both precisions."""
+    bundle = Bundle.load(request.getfixturevalue("tiny_bundle" if precision == "fp32" else "tiny_int8_bundle"))
+    ran = check(bundle, random_sources(bundle), schedules=1000, longest=24)
+    results[f"batch_invariance_{precision}"] = {"schedules": ran, "differences": 0}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_real_model_answers_the_same_in_any_company(
+    precision: str, test_data: Path, opus_bundles: dict[str, Path], results: dict[str, object]
+) -> None:
+    """The OPUS-MT checkpoint on held-out sentences."""
+    bundle = Bundle.load(opus_bundles[precision])
+    tokenizer = Tokenizer.load(bundle.directory)
+    with gzip.open(test_data / "data" / "flores" / "dev.zh.gz", "rt", encoding="utf-8") as lines:
+        encoded = [tokenizer.encode(line.strip()).ids for line in lines]
+    sources = st.sampled_from([ids for ids in encoded if len(ids) <= 40])
+    ran = check(bundle, sources, schedules=int(os.environ.get("DRAGOMAN_SCHEDULES", "60")), longest=24)
+    results[f"batch_invariance_opus_{precision}"] = {"schedules": ran, "differences": 0}
