@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt .ci/install
 install: $(VENV)/.installed ## Make .venv with everything in it
 
 demo: $(VENV)/.installed ## Export the bundled model, serve it, translate, show alignments and latencies
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python -m examples.demo
 
 # One thread: where cores are shared, OpenMP's threads wait for the one that was preempted.
 test test-all: export OMP_NUM_THREADS ?= 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-PORTS = re.compile(r"grpc\D*?[\w.\]]*:(?P<grpc>\d+)\D.*metrics.*?:(?P<metrics>\d+)", re.IGNORECASE)
+PORTS = re.compile(r"^SERVING grpc \S+:(?P<grpc>\d+) metrics \S+:(?P<metrics>\d+)/metrics$")
 
 
 class ServerError(Exception):
@@ -53,7 +53,7 @@ class ServerProcess:
     def _read(self, stream: IO[str], lines: list[str], serving: threading.Event) -> None:
         for line in stream:
             lines.append(line)
-            if found := PORTS.search(line):
+            if found := PORTS.match(line.strip()):
                 self.grpc_port, self.metrics_port = int(found["grpc"]), int(found["metrics"])
                 serving.set()
 

@@ -1,0 +1,178 @@
+"""`python -m examples.demo`: export the bundled model, serve it, translate, show its attention and its latencies."""
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+
+from dragoman.v1 import translation_pb2 as pb
+from examples.latency import read_histogram
+from examples.server_process import ServerError, ServerProcess
+from service.client import TranslationClient, TranslationError
+from service.client.heatmap import DrawingError, terminal_heatmap, write_png
+
+CHECKPOINT = Path("models/en-defres")
+OUTPUT = Path("bundles")
+LANGUAGES = {"de": "German", "fr": "French", "es": "Spanish"}
+SENTENCES = (
+    "I love you.",
+    "Good morning! How are you today?",
+    "Where is the nearest train station?",
+    "She has been reading this book for three days.",
+    "I would like a cup of coffee, please.",
+    "The children are playing in the garden.",
+    "It will probably rain tomorrow.",
+    "He forgot his keys at home again.",
+    "We have to leave before it gets dark.",
+    "My brother works in a hospital.",
+    "Can you tell me what time it is?",
+    "They bought a new house last year.",
+)
+PHASES = ("request", "queue", "tokenize", "encode", "decode", "detokenize")
+QUANTILES = (0.5, 0.95, 0.99)
+STEPS = 6
+ALIGNED_SENTENCE = "She has been reading this book for three days."
+WIDEST_TEXT = 100
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why in one line."""
+
+
+def begin(number: int, title: str) -> None:
+    """Announce step ``number``, so that a person who waits sees where we are."""
+    print(f"\n[{number}/{STEPS}] {title}", flush=True)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="checkpoint to export (%(default)s)")
+    parser.add_argument(
+        "--precision", choices=("int8", "fp32"), default="int8", help="of the exported graphs (%(default)s)"
+    )
+    parser.add_argument("--bundle", type=Path, help="serve this bundle and export nothing")
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, help="folder for the bundle, log and picture (%(default)s)"
+    )
+    return parser.parse_args(arguments)
+
+
+def export(checkpoint: Path, precision: str, bundle: Path) -> None:
+    """Run the exporter as a user would; its own progress and errors stay visible."""
+    if not checkpoint.is_dir():
+        raise DemoError(f"there is no checkpoint at {checkpoint}")
+    command = [sys.executable, "-m", "exporter", "export", "--checkpoint", str(checkpoint)]
+    started = time.monotonic()
+    code = subprocess.run([*command, "--precision", precision, "--output", str(bundle)], check=False).returncode
+    if code != 0:
+        raise DemoError(f"the export ended with exit code {code}")
+    size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+    print(f"      {bundle}: {size / 1e6:.1f} MB in {time.monotonic() - started:.0f} s")
+
+
+def translate(client: TranslationClient) -> None:
+    """Send every sentence for every language as a call of its own, all at once, and print what comes back."""
+    calls = [(sentence, target) for sentence in SENTENCES for target in LANGUAGES]
+    started = time.monotonic()
+    with ThreadPoolExecutor(max_workers=len(calls)) as pool:
+        answers = list(pool.map(lambda call: client.translate([call[0]], source="en", target=call[1]), calls))
+    seconds = time.monotonic() - started
+    for (sentence, target), answer in zip(calls, answers, strict=True):
+        if target == next(iter(LANGUAGES)):
+            print(f"      {sentence}")
+        print(f"        {target}  {shortened(answer.translations[0].text)}")
+    print(f"      {len(calls)} calls at once, {seconds:.2f} s, model {answers[0].model} ({answers[0].model_version})")
+
+
+def shortened(text: str) -> str:
+    """``text`` as it fits a line."""
+    return text if len(text) <= WIDEST_TEXT else text[: WIDEST_TEXT - 1] + "…"
+
+
+def show_alignment(client: TranslationClient, picture: Path) -> None:
+    """Ask for one translation's alignment; draw it here and as a PNG."""
+    if not client.list_models()[0].supports_alignments:
+        print("      this model has no attention head that aligns, so there is nothing to draw")
+        return
+    options = pb.TranslationOptions(return_alignments=True)
+    answer = client.translate([ALIGNED_SENTENCE], source="en", target="de", options=options)
+    alignment = answer.translations[0].sentences[0].alignment
+    if not alignment.weights:
+        raise DemoError("the answer holds no alignment")
+    print("\n".join(f"      {line}" for line in terminal_heatmap(alignment).splitlines()))
+    write_png(alignment, picture)
+    print(f"      also in {picture}")
+
+
+def print_latencies(metrics_port: int) -> None:
+    """The quantiles of each phase, from the histograms of the server's Prometheus page."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as answer:
+        page = answer.read().decode("utf-8")
+    print(f"      {'milliseconds':<12} {'p50':>8} {'p95':>8} {'p99':>8} {'count':>7}")
+    for phase in PHASES:
+        histogram = read_histogram(page, f"dragoman_{phase}_seconds")
+        if not histogram.total:
+            raise DemoError(f"/metrics has no observations of dragoman_{phase}_seconds")
+        cells = " ".join(f"{1e3 * (histogram.quantile(share) or 0.0):8.1f}" for share in QUANTILES)
+        print(f"      {phase:<12} {cells} {histogram.total:>7.0f}")
+
+
+def stop_on_terminate(signal_number: int, frame: FrameType | None) -> None:
+    """Turn SIGTERM into an exit that unwinds, so that the server is stopped too."""
+    raise SystemExit(128 + signal_number)
+
+
+def demonstrate(arguments: argparse.Namespace) -> None:
+    """The six steps. Raises DemoError, ServerError or TranslationError."""
+    output: Path = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    begin(1, "Export: trace the model to ONNX, prove it against PyTorch, write a bundle")
+    bundle: Path = arguments.bundle or output / f"{arguments.checkpoint.name}-{arguments.precision}"
+    if arguments.bundle:
+        print(f"      not needed, serving {bundle}")
+    else:
+        export(arguments.checkpoint, arguments.precision, bundle)
+    begin(2, "Serve: python -m service, a process of its own")
+    with ServerProcess(bundle=bundle, log=output / "demo-server.log") as server:
+        server.start(timeout_seconds=START_SECONDS)
+        print(f"      gRPC on port {server.grpc_port}, metrics on port {server.metrics_port}")
+        with TranslationClient(f"127.0.0.1:{server.grpc_port}") as client:
+            begin(3, f"Translate: {len(SENTENCES)} sentences into {', '.join(LANGUAGES.values())}, over gRPC")
+            translate(client)
+            begin(4, "Look: which source tokens (columns) each target token (rows) came from")
+            show_alignment(client, output / "demo-alignment.png")
+        begin(5, "Measure: latency quantiles, read back from /metrics")
+        print_latencies(server.metrics_port)
+        begin(6, "Stop: SIGTERM")
+        code = server.stop(grace_seconds=STOP_SECONDS)
+        if code != 0:
+            raise DemoError(f"the server ended with exit code {code}: {server.last_words()}")
+        print("      the server finished its work and ended with exit code 0")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0: everything worked; 1: something did not, and one line says what."""
+    parsed = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, stop_on_terminate)
+    try:
+        demonstrate(parsed)
+    except (DemoError, ServerError, TranslationError, DrawingError, OSError) as error:
+        print(f"demo failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
