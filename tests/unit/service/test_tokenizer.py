@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_spans_cover_the_text_in_order(tokenizer: Tokenizer) -> None:
     assert encoding.spans[-1] == (len(text), len(text))
     inner = encoding.spans[1:-1]
     assert "".join(text[start:end] for start, end in inner) == text
-    assert all(left[1] == right[0] for left, right in zip(inner, inner[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(inner))
 
 
 def test_empty_text_is_only_eos(tokenizer: Tokenizer) -> None:
