@@ -129,6 +129,8 @@ class Settings(BaseSettings):
             raise ValueError("at least one --bundle is needed")
         if self.reserved_rows >= self.row_slots:
             raise ValueError("--reserved-rows must be less than --row-slots")
+        if self.sentences_in_flight > self.max_queued_sequences:
+            raise ValueError("--sentences-in-flight must be at most --max-queued-sequences, or long texts never fit")
         return self
 
     @property
