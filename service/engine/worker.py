@@ -182,7 +182,8 @@ class Worker:
     def _decode(self, running: list[Sequence], turn: Turn) -> None:
         """One decode step and one search step for `running`, whose rows come first."""
         rows = sum(len(each.rows) for each in running)
-        turn.rows, turn.full_rows = rows, sum(map(needs_full_row, running))
+        turn.rows, turn.new_tokens = rows, len(running)
+        turn.full_rows = sum(map(needs_full_row, running))
         batch = Batch(
             last_tokens=self._table.last_tokens[:rows],
             past_lengths=self._table.lengths[:rows],

@@ -491,5 +491,5 @@ def test_a_step_record_counts_what_happened() -> None:
     engine.submit((3, 4), GREEDY)
     engine.step()
     record = recorder.records[0]
-    assert (record.rows, record.encoded_tokens, record.padded_tokens) == (2, 6, 8)
+    assert (record.rows, record.new_tokens, record.encoded_tokens, record.padded_tokens) == (2, 2, 6, 8)
     assert np.isfinite(record.decode_seconds)
