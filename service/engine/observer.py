@@ -22,7 +22,8 @@ class StepRecord:
     """One turn of a worker. Seconds are zero for phases that the turn did not have.
 
     `encoded_tokens` counts source tokens encoded in this turn, `padded_tokens` the same with padding (longest x
-    count); `new_tokens` counts one for each sentence that took part, however many beams it has; `full_rows` counts rows that needed the whole vocabulary.
+    count); `new_tokens` counts one for each sentence that took part, however many beams it has; `full_rows` counts
+    rows that needed the whole vocabulary.
     """
 
     worker: int
