@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from exporter import evaluate, export, train
+from exporter import evaluate, export, inspect, train, verify
 from service.errors import DragomanError
 
-_COMMANDS = (train, evaluate, export)
+_COMMANDS = (train, evaluate, export, verify, inspect)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +17,20 @@ from tqdm import tqdm
 
 from exporter.alignment import HeadScores, score_heads
 from exporter.attention_forms import FusedAttention, PlainAttention
-from exporter.calibration import ClippedInputs, LargestInputs, Observer, generated_texts
+from exporter.calibration import ClippedInputs, LargestInputs, generated_texts
 from exporter.checkpoint import Checkpoint
 from exporter.graphs import AlignmentHead, DecoderStepGraph, EncoderGraph
 from exporter.packaging import Contents, fused_attention, staged, write_bundle
 from exporter.presets import PRESETS, graph_precision
-from exporter.probes import Probes, make_probes, probe_texts, read_lines
+from exporter.probes import Probes, answer_greedily, ask, probe_texts, read_lines, with_eos
 from exporter.proof import Proof, prove
 from exporter.scoring import score
+from exporter.serving import BundleEngine, bundle_engine, open_runner
 from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
+from exporter.stages import Stages
+from exporter.teacher import Difference, Observer, disagreements, ignored
 from exporter.trace import TracedGraph, trace_decoder, trace_encoder
-from service.bundle import REPORT_FILE, Alignment, Bundle, Precision, canonical_json
+from service.bundle import REPORT_FILE, SEPARATE_VOCABULARY_FILE, Alignment, Bundle, Precision, canonical_json
 from service.errors import ConfigError, DataError, ExportError
 from service.tokenizer import Tokenizer, Vocabulary
 
@@ -48,10 +52,20 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What was learned of the PyTorch model before tracing it."""
+class Subject:
+    """The checkpoint under export."""
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What the fp32 graphs answered, what PyTorch thinks of it, and what both say of the model."""
 
     probes: Probes
+    preferred_otherwise: list[Difference]
     heads: HeadScores
     largest_inputs: dict[nn.Module, float] | None
     clipped_share: float | None
@@ -140,86 +154,104 @@ def export(directory: Path, output: Path, options: ExportOptions, corrections: C
     check_options(options)
     begin = time.monotonic()
     torch.set_num_threads(options.threads)
-    with staged(output) as stage, tqdm(total=6, desc="read", unit="stage", leave=False) as bar:
-
-        def stage_done(following: str) -> None:
-            bar.update()
-            bar.set_description(following)
-
+    with staged(output) as stage, Stages(6) as stages:
+        stages.enter("read the checkpoint")
         checkpoint, tokenizer = read_checkpoint(directory, corrections or Corrections())
-        stage_done("decode with PyTorch")
-        measured = measure(checkpoint, tokenizer, directory, options)
-        stage_done("trace")
-        contents = traced_contents(checkpoint, directory, measured, options)
-        stage_done("write")
-        bundle = write_bundle(contents, stage)
-        stage_done("prove")
-        proof = proved(bundle, checkpoint, measured, options)
-        stage_done("report")
-        report = full_report(checkpoint, tokenizer, measured, proof, options)
+        subject = Subject(checkpoint=checkpoint, tokenizer=tokenizer, directory=directory)
+        with tempfile.TemporaryDirectory(prefix=".reference-", dir=stage.parent) as scratch:
+            reference = refer(subject, Path(scratch), options, stages)
+        stages.enter(f"trace {options.precision}")
+        bundle = write_bundle(contents_of(subject, options, reference), stage)
+        stages.enter("prove")
+        proof = proved(bundle, subject, reference, options)
+        report = full_report(subject, reference, proof, options)
         (stage / REPORT_FILE).write_text(canonical_json(report), encoding="utf-8")
-        bar.update()
     tqdm.write(f"exported in {time.monotonic() - begin:.0f} s")
     return Exported(bundle=Bundle(directory=output, manifest=bundle.manifest), report=report)
 
 
-def ignored(module: nn.Linear, states: torch.Tensor) -> None:
-    """Observe nothing."""
+def refer(subject: Subject, scratch: Path, options: ExportOptions, stages: Stages) -> Reference:
+    """Let fp32 graphs answer the probes and PyTorch check every step; calibrate and score the heads on the way.
 
-
-def measure(checkpoint: Checkpoint, tokenizer: Tokenizer, directory: Path, options: ExportOptions) -> Measured:
-    """Translate the probes with PyTorch; on the way calibrate, count what clips and score the attention heads."""
-    config = checkpoint.model.config
-    texts = options.proof_texts or probe_texts(
-        directory, count=options.proof_sentences, max_tokens=config.max_positions
+    Raises:
+        ExportError: when PyTorch would have answered otherwise.
+    """
+    stages.enter("trace fp32")
+    fp32 = dataclasses.replace(options, precision="fp32", fused=True)
+    with bundle_engine(write_bundle(contents_of(subject, fp32, None), scratch), threads=options.threads) as engine:
+        stages.enter("check with PyTorch")
+        largest, observer = None, ignored
+        clipped: ClippedInputs | None = None
+        if PRESETS[options.precision].integer_weights:
+            largest = calibrated(engine, subject, options, stages)
+            observer = clipped = ClippedInputs(largest)
+        questions = ask(subject.checkpoint, subject.tokenizer, proof_texts(subject, options))
+        answers = with_eos(answer_greedily(engine, questions), subject.checkpoint.model.config.eos_id)
+    probes = Probes(questions=questions, answers=answers)
+    return Reference(
+        probes=probes,
+        preferred_otherwise=checked(subject, probes, observer, stages),
+        heads=scored_heads(subject, probes),
+        largest_inputs=largest,
+        clipped_share=None if clipped is None else clipped.share,
     )
-    largest: dict[nn.Module, float] | None = None
-    clipped: ClippedInputs | None = None
-    observer: Observer = ignored
-    if PRESETS[options.precision].integer_weights:
-        calibration = options.calibration_texts or generated_texts(
-            directory / "source.spm", count=CALIBRATION_SENTENCES, seed=2
+
+
+def calibrated(
+    engine: BundleEngine, subject: Subject, options: ExportOptions, stages: Stages
+) -> dict[nn.Module, float]:
+    """Return the largest input of each linear map while the model translates the calibration text."""
+    texts = options.calibration_texts or generated_texts(
+        subject.directory / "source.spm", count=CALIBRATION_SENTENCES, seed=2
+    )
+    questions = ask(subject.checkpoint, subject.tokenizer, texts)
+    answers = with_eos(answer_greedily(engine, questions), subject.checkpoint.model.config.eos_id)
+    found = LargestInputs()
+    checked(subject, Probes(questions=questions, answers=answers), found, stages)
+    return found.found
+
+
+def proof_texts(subject: Subject, options: ExportOptions) -> Sequence[str]:
+    """Return the caller's sentences or generated ones."""
+    longest = subject.checkpoint.model.config.max_positions
+    return options.proof_texts or probe_texts(subject.directory, count=options.proof_sentences, max_tokens=longest)
+
+
+def checked(subject: Subject, probes: Probes, observer: Observer, stages: Stages) -> list[Difference]:
+    """Return the steps at which PyTorch prefers another token, behind a progress bar."""
+    with stages.counting(len(probes.answers), "sentence") as progress:
+        return disagreements(
+            subject.checkpoint.model,
+            probes.sources,
+            probes.answers,
+            probes.questions.limits,
+            observer,
+            progress=progress,
         )
-        found = LargestInputs()
-        translated(checkpoint, tokenizer, calibration, found, "calibrate")
-        largest = found.found
-        observer = clipped = ClippedInputs(largest)
-    probes = translated(checkpoint, tokenizer, texts, observer, "reference")
-    separate = directory / "target_vocab.json"
-    source_pieces = Vocabulary.load(directory / "vocab.json").pieces
-    heads = score_heads(
-        checkpoint.model,
+
+
+def scored_heads(subject: Subject, probes: Probes) -> HeadScores:
+    """Score the cross-attention heads on the probes."""
+    separate = subject.directory / SEPARATE_VOCABULARY_FILE
+    source_pieces = Vocabulary.load(subject.directory / "vocab.json").pieces
+    return score_heads(
+        subject.checkpoint.model,
         list(zip(probes.sources, probes.answers, strict=True)),
         source_pieces=source_pieces,
         target_pieces=Vocabulary.load(separate).pieces if separate.exists() else source_pieces,
     )
-    return Measured(
-        probes=probes, heads=heads, largest_inputs=largest, clipped_share=None if clipped is None else clipped.share
-    )
 
 
-def translated(
-    checkpoint: Checkpoint, tokenizer: Tokenizer, texts: Sequence[str], observer: Observer, title: str
-) -> Probes:
-    """Translate ``texts`` with PyTorch behind a progress bar."""
-    with tqdm(total=len(texts), desc=title, unit="sentence", leave=False) as bar:
-
-        def advance(count: int) -> None:
-            bar.update(count)
-
-        return make_probes(checkpoint, tokenizer, texts, observer, progress=advance)
-
-
-def traced_contents(checkpoint: Checkpoint, directory: Path, measured: Measured, options: ExportOptions) -> Contents:
-    """Trace both graphs.
+def contents_of(subject: Subject, options: ExportOptions, reference: Reference | None) -> Contents:
+    """Trace both graphs; without a ``reference`` they have no alignments and cannot be int8.
 
     Raises:
         ExportError: when an attention is not one fused node.
     """
-    model = checkpoint.model
-    precision = graph_precision(options.precision, measured.largest_inputs)
+    model = subject.checkpoint.model
+    precision = graph_precision(options.precision, reference.largest_inputs if reference else None)
     form = FusedAttention() if options.fused else PlainAttention()
-    alignment = measured.heads.best()
+    alignment = reference.heads.best() if reference else None
     head = None if alignment is None else AlignmentHead(alignment.layer, alignment.head)
     encoder = trace_encoder(EncoderGraph(model, precision, form))
     decoder = trace_decoder(DecoderStepGraph(model, precision, form, head), model.config, precision.dtype)
@@ -227,8 +259,8 @@ def traced_contents(checkpoint: Checkpoint, directory: Path, measured: Measured,
         check_fused(encoder, model.config.encoder_layers)
         check_fused(decoder, 3 * model.config.decoder_layers)
     return Contents(
-        checkpoint=checkpoint,
-        tokenizer_directory=directory,
+        checkpoint=subject.checkpoint,
+        tokenizer_directory=subject.directory,
         precision=options.precision,
         encoder=encoder,
         decoder=decoder,
@@ -250,7 +282,7 @@ def check_fused(graph: TracedGraph, expected: int) -> None:
         )
 
 
-def proved(bundle: Bundle, checkpoint: Checkpoint, measured: Measured, options: ExportOptions) -> Proof | None:
+def proved(bundle: Bundle, subject: Subject, reference: Reference, options: ExportOptions) -> Proof | None:
     """Prove the bundle, unless it is for a provider that this machine does not have.
 
     Raises:
@@ -258,40 +290,35 @@ def proved(bundle: Bundle, checkpoint: Checkpoint, measured: Measured, options: 
     """
     if PRESETS[options.precision].provider != "cpu":
         return None
-    with tqdm(total=3, desc="prove", unit="part", leave=False) as bar:
-
-        def advance(part: str) -> None:
-            bar.set_description(part)
-            bar.update()
-
-        proof = prove(bundle, checkpoint.model, measured.probes, progress=advance, threads=options.threads)
+    runner = open_runner(bundle, threads=options.threads)
+    proof = prove(runner, subject.checkpoint.model, reference.probes, reference.preferred_otherwise)
     proof.check(exact=options.precision == "fp32")
     return proof
 
 
 def full_report(
-    checkpoint: Checkpoint, tokenizer: Tokenizer, measured: Measured, proof: Proof | None, options: ExportOptions
+    subject: Subject, reference: Reference, proof: Proof | None, options: ExportOptions
 ) -> dict[str, object]:
     """Return the fields of ``report.json``."""
-    best = measured.heads.best()
+    best = reference.heads.best()
     report: dict[str, object] = {
         "made_with": {name: distribution_version(name) for name in ("onnxruntime", "torch", "onnxscript")},
         "proof_text": "given" if options.proof_texts is not None else "generated",
         "proof": "not run: needs a CUDA device" if proof is None else proof.to_report(),
         "alignment": {
-            "anchors": measured.heads.anchors,
+            "anchors": reference.heads.anchors,
             "best": None if best is None else best.model_dump(mode="json"),
-            "accuracy": measured.heads.accuracy.round(4).tolist(),
-        },
-        "calibration": {
-            "text": "given" if options.calibration_texts is not None else "generated",
-            "clipped_share": measured.clipped_share,
+            "accuracy": reference.heads.accuracy.round(4).tolist(),
         },
     }
+    if reference.clipped_share is not None:
+        text = "given" if options.calibration_texts is not None else "generated"
+        report["calibration"] = {"text": text, "clipped_share": reference.clipped_share}
     if options.proof_references is not None and proof is not None:
-        answers = {"pytorch": measured.probes.answers, "bundle": proof.answers}
+        decode = subject.tokenizer.decode
+        answers = {"reference": reference.probes.answers, "bundle": proof.answers}
         report["quality"] = {
-            name: dataclasses.asdict(score([tokenizer.decode(ids) for ids in found], options.proof_references))
+            name: dataclasses.asdict(score([decode(ids) for ids in found], options.proof_references))
             for name, found in answers.items()
         }
     return report
@@ -312,10 +339,10 @@ def summary(exported: Exported) -> str:
         worst = max(case["largest_difference"] for case in proof["logits"])
         greedy = proof["greedy"]
         lines.append(
-            f"  parity     largest log-probability difference {worst:.2g}; {len(greedy['differences'])} of "
-            f"{greedy['sentences']} greedy answers differ from PyTorch's"
+            f"  parity     largest log-probability difference {worst:.2g}; {len(greedy['differing'])} of "
+            f"{greedy['sentences']} greedy answers differ from the reference's"
         )
-        lines.append(f"  speed      {greedy['tokens_per_second']:.0f} target tokens/s greedy, one worker, measured now")
+        lines.append(f"  speed      {greedy['tokens_per_second']:.0f} target tokens/s greedy, one worker, here and now")
     else:
         lines.append(f"  parity     {proof}")
     quality = exported.report.get("quality")

@@ -1,27 +1,39 @@
-"""The sentences that an export is calibrated and proved on, with the PyTorch model's own greedy answers."""
+"""The sentences that an export is calibrated and proved on, with the reference's greedy answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.calibration import Observer, decode_observed, encode_texts, generated_texts
+from exporter.calibration import generated_texts
 from exporter.checkpoint import Checkpoint
+from exporter.serving import MAX_OUTPUT_TOKENS, Answers, BundleEngine
+from service.engine import DecodingOptions
 from service.errors import DataError
 from service.tokenizer import Tokenizer
 
-MAX_OUTPUT_TOKENS = 256
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probes:
-    """Sources (ids with EOS), the output limit of each, EOS counted, and the reference's answers, EOS included."""
+class Questions:
+    """Sources (ids with EOS) and the output limit of each, EOS counted."""
 
     texts: list[str]
     sources: list[list[int]]
     limits: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Questions and the reference's greedy answers, EOS included."""
+
+    questions: Questions
     answers: list[list[int]]
+
+    @property
+    def sources(self) -> list[list[int]]:
+        """Source ids."""
+        return self.questions.sources
 
 
 def read_lines(path: Path) -> list[str]:
@@ -40,31 +52,37 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
-def output_limit(source_tokens: int, *, max_positions: int) -> int:
-    """Return how many tokens a probe's answer may have: enough for a translation, not for an endless repetition."""
-    return min(2 * source_tokens + 16, MAX_OUTPUT_TOKENS, max_positions)
-
-
-def make_probes(
-    checkpoint: Checkpoint,
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    observer: Observer,
-    *,
-    progress: Callable[[int], None] = lambda sentences: None,
-) -> Probes:
-    """Encode ``texts``, going round the target languages, and translate them while ``observer`` watches."""
-    config = checkpoint.model.config
-    tokens = [pair.target_token for pair in checkpoint.description.language_pairs]
-    sources = encode_texts(tokenizer, texts, tokens, max_tokens=config.max_positions)
-    limits = [output_limit(len(source), max_positions=config.max_positions) for source in sources]
-    answers = decode_observed(checkpoint.model, sources, limits, observer, progress=progress)
-    return Probes(texts=list(texts), sources=sources, limits=limits, answers=answers)
-
-
 def probe_texts(directory: Path, *, count: int, max_tokens: int) -> list[str]:
     """Return generated sentences for a checkpoint: a spread of lengths, one of a single word and one of full length."""
     texts = generated_texts(directory / "source.spm", count=max(count - 2, 1), seed=1)
     word = min(texts, key=len).split()[0]
-    longest = " ".join(texts)[: 4 * max_tokens]
+    longest = " ".join(texts * 4)[: 8 * max_tokens]
     return [word, *texts, longest]
+
+
+def ask(checkpoint: Checkpoint, tokenizer: Tokenizer, texts: Sequence[str]) -> Questions:
+    """Encode ``texts``, going round the model's target languages and cut to its longest source.
+
+    An answer may have enough tokens for a translation, not for an endless repetition.
+    """
+    longest = checkpoint.model.config.max_positions
+    tokens = [pair.target_token for pair in checkpoint.description.language_pairs]
+    sources: list[list[int]] = [[] for _ in texts]
+    for turn, token in enumerate(tokens):
+        mine = range(turn, len(texts), len(tokens))
+        for index, ids in zip(
+            mine, tokenizer.encode_sources([texts[i] for i in mine], target_token=token), strict=True
+        ):
+            sources[index] = ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]]
+    limits = [min(2 * len(source) + 16, MAX_OUTPUT_TOKENS, longest) for source in sources]
+    return Questions(texts=list(texts), sources=sources, limits=limits)
+
+
+def answer_greedily(engine: BundleEngine, questions: Questions) -> Answers:
+    """Decode questions greedily, all together."""
+    return engine.decode(questions.sources, [DecodingOptions(max_output_tokens=limit) for limit in questions.limits])
+
+
+def with_eos(answers: Answers, eos_id: int) -> list[list[int]]:
+    """Return best answers with the EOS that each ends with, chosen or forced."""
+    return [[*ids, eos_id] for ids in answers.ids]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +12,15 @@ import torch
 
 from exporter.alignment import padded
 from exporter.model import TranslationModel
-from exporter.probes import Probes
-from exporter.serving import BundleEngine, engine_over, open_runner
-from service.bundle import Bundle
-from service.engine import Batch, DecodingOptions, ModelRunner
+from exporter.probes import Probes, answer_greedily, with_eos
+from exporter.serving import engine_over
+from exporter.teacher import Difference
+from service.engine import Batch, ModelRunner
 from service.errors import ExportError
 from service.graph_names import LANES
+from service.runtime import OnnxRunner
 
 FloatArray = npt.NDArray[np.float32]
-Progress = Callable[[str], None]
 
 TIE_GAP = 1e-4
 """Two logits closer than this may come out in either order; see the reference in docs/architecture.md."""
@@ -48,31 +48,27 @@ class LogitCase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A sentence whose greedy tokens differ from the reference's, and by how much the reference preferred its own."""
-
-    sentence: int
-    step: int
-    gap: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GreedyProof:
-    """Greedy decoding of all probes together."""
+    """Greedy decoding of all probes together.
+
+    ``preferred_otherwise`` lists the steps at which PyTorch prefers another token than the reference answers have;
+    ``differing`` lists the sentences whose answers are not the reference's.
+    """
 
     sentences: int
-    differences: tuple[Difference, ...]
+    preferred_otherwise: tuple[Difference, ...]
+    differing: tuple[int, ...]
     tokens_per_second: float
 
     @property
     def beyond_ties(self) -> list[Difference]:
-        """Differences that no tie explains."""
-        return [difference for difference in self.differences if difference.gap >= TIE_GAP]
+        """Steps that no tie explains."""
+        return [difference for difference in self.preferred_otherwise if difference.gap >= TIE_GAP]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What was measured of one bundle."""
+    """What was measured of one bundle; ``answers`` are its own to the probes' questions, EOS included."""
 
     logits: tuple[LogitCase, ...]
     greedy: GreedyProof
@@ -103,24 +99,33 @@ class Proof:
         if exact and self.greedy.beyond_ties:
             first = self.greedy.beyond_ties[0]
             raise ExportError(
-                f"proof failed: greedy tokens of {len(self.greedy.beyond_ties)} sentences differ from PyTorch's, first "
-                f"sentence {first.sentence} at step {first.step}, where the reference led by {first.gap:.2g}"
+                f"proof failed: PyTorch prefers other tokens at {len(self.greedy.beyond_ties)} steps, first in "
+                f"sentence {first.sentence} at step {first.step}, where its own leads by {first.gap:.2g}"
             )
         agreement = min(case.decided_agreement for case in self.logits)
         if not exact and agreement < DECIDED_AGREEMENT:
             raise ExportError(f"proof failed: only {agreement:.1%} of the clear decisions survive quantization")
 
 
-def prove(bundle: Bundle, model: TranslationModel, probes: Probes, *, progress: Progress, threads: int = 2) -> Proof:
-    """Measure ``bundle`` against ``model`` on ``probes``, whose answers are the model's."""
-    runner = open_runner(bundle, threads=threads)
-    progress("logits")
+def prove(
+    runner: OnnxRunner, model: TranslationModel, probes: Probes, preferred_otherwise: Sequence[Difference]
+) -> Proof:
+    """Measure a bundle's ``runner`` against ``model`` on ``probes``.
+
+    ``preferred_otherwise`` is what ``exporter.teacher.disagreements`` found of the probes' answers.
+    """
     logits = tuple(logit_cases(runner, model, probes))
-    progress("independence")
     independent = rows_independent(runner, probes)
-    progress("greedy")
     with engine_over(runner) as engine:
-        greedy, answers = prove_greedy(engine, model, probes)
+        decoded = answer_greedily(engine, probes.questions)
+    answers = with_eos(decoded, model.config.eos_id)
+    pairs = zip(answers, probes.answers, strict=True)
+    greedy = GreedyProof(
+        sentences=len(answers),
+        preferred_otherwise=tuple(preferred_otherwise),
+        differing=tuple(index for index, (ours, reference) in enumerate(pairs) if ours != reference),
+        tokens_per_second=decoded.tokens_per_second,
+    )
     return Proof(logits=logits, greedy=greedy, rows_independent=independent, answers=answers)
 
 
@@ -230,38 +235,3 @@ def rows_independent(runner: ModelRunner, probes: Probes) -> bool:
             if not same or not np.array_equal(alone[step][0], wide[step][row * LANES + 1]):
                 return False
     return True
-
-
-def prove_greedy(engine: BundleEngine, model: TranslationModel, probes: Probes) -> tuple[GreedyProof, list[list[int]]]:
-    """Translate all probes together and find where the tokens leave the reference's."""
-    options = [DecodingOptions(max_output_tokens=limit) for limit in probes.limits]
-    decoded = engine.decode(probes.sources, options)
-    differences: list[Difference] = []
-    answers: list[list[int]] = []
-    for index, (result, expected) in enumerate(zip(decoded.results, probes.answers, strict=True)):
-        answer = [*result.hypotheses[0].ids, model.config.eos_id]
-        answers.append(answer)
-        if answer != expected:
-            step = first_difference(answer, expected)
-            gap = decision_gap(model, probes.sources[index], expected, step)
-            differences.append(Difference(sentence=index, step=step, gap=gap))
-    proof = GreedyProof(
-        sentences=len(answers), differences=tuple(differences), tokens_per_second=decoded.tokens_per_second
-    )
-    return proof, answers
-
-
-def first_difference(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the first step at which two answers differ."""
-    for step, (mine, theirs) in enumerate(zip(one, other, strict=False)):
-        if mine != theirs:
-            return step
-    return min(len(one), len(other))
-
-
-def decision_gap(model: TranslationModel, source: Sequence[int], answer: Sequence[int], step: int) -> float:
-    """Return by how much the reference's best logit led its second at ``step`` of its answer."""
-    steps = answer[: step + 1] if step < len(answer) else answer
-    log_probs = reference_log_probs(model, [source], [steps])[0, len(steps) - 1]
-    second, first = np.partition(log_probs, -2)[-2:]
-    return float(first - second)

@@ -1,0 +1,93 @@
+"""``python -m exporter verify``: hold a bundle beside the checkpoint it is said to come from."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from exporter.export import PROOF_SENTENCES
+from exporter.probes import Probes, answer_greedily, ask, probe_texts, read_lines, with_eos
+from exporter.proof import Proof, prove
+from exporter.serving import engine_over, open_runner
+from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
+from exporter.teacher import disagreements
+from service.bundle import Bundle
+from service.errors import BundleError, ConfigError
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the ``verify`` subcommand."""
+    parser = subparsers.add_parser("verify", help="compare a bundle with the checkpoint it was made from")
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("--bundle", required=True, type=Path, metavar="DIR", help="the bundle")
+    add("--checkpoint", required=True, metavar="DIR", help="the checkpoint it was exported from, or its hub name")
+    add("--text", type=Path, metavar="FILE", help="source sentences to compare on; made from the vocabulary otherwise")
+    add("--sentences", type=int, default=PROOF_SENTENCES, metavar="N", help="sentences made where none are given")
+    add("--threads", type=int, default=2, metavar="N", help="CPU threads (2)")
+    for name in ("source", "target"):
+        add(f"--{name}", help=f"{name} language, where it was given to export")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify as the arguments say and print what was found."""
+    if args.sentences < 8 or args.threads < 1:
+        raise ConfigError("--sentences must be at least 8 and --threads at least 1")
+    torch.set_num_threads(args.threads)
+    texts = read_lines(args.text) if args.text else None
+    bundle = Bundle.load(args.bundle)
+    directory = checkpoint_directory(args.checkpoint)
+    proof = verify(
+        bundle,
+        directory,
+        Corrections(source=args.source, target=args.target),
+        texts=texts,
+        sentences=args.sentences,
+        threads=args.threads,
+    )
+    worst = max(case.largest_difference for case in proof.logits)
+    print(f"{args.bundle}: files as the manifest says, largest log-probability difference {worst:.2g}")
+    otherwise = len(proof.greedy.beyond_ties)
+    print(f"{otherwise} steps of {proof.greedy.sentences} greedy answers are not what PyTorch prefers, ties left out")
+    return 0
+
+
+def verify(
+    bundle: Bundle,
+    directory: Path,
+    corrections: Corrections,
+    *,
+    texts: list[str] | None,
+    sentences: int,
+    threads: int,
+) -> Proof:
+    """Prove ``bundle`` against the checkpoint in ``directory``.
+
+    Raises:
+        BundleError: when the bundle was made from a model of another shape.
+        ExportError: when the proof fails.
+    """
+    checkpoint, tokenizer = read_checkpoint(directory, corrections)
+    config, dimensions = checkpoint.model.config, bundle.manifest.dimensions
+    ours = (config.target_vocabulary_size, config.vocabulary_size, config.d_model, config.heads, config.decoder_layers)
+    theirs = (
+        dimensions.vocabulary_size,
+        dimensions.source_vocabulary_size,
+        dimensions.d_model,
+        dimensions.heads,
+        dimensions.decoder_layers,
+    )
+    if ours != theirs:
+        raise BundleError(f"{bundle.directory}: made from a model of another shape than {directory}")
+    texts = texts or probe_texts(directory, count=sentences, max_tokens=config.max_positions)
+    questions = ask(checkpoint, tokenizer, texts)
+    runner = open_runner(bundle, threads=threads)
+    with engine_over(runner) as engine:
+        answers = with_eos(answer_greedily(engine, questions), config.eos_id)
+    preferred_otherwise = disagreements(checkpoint.model, questions.sources, answers, questions.limits)
+    probes = Probes(questions=questions, answers=answers)
+    proof = prove(runner, checkpoint.model, probes, preferred_otherwise)
+    proof.check(exact=bundle.manifest.precision == "fp32")
+    return proof
