@@ -24,7 +24,7 @@ from service.rpc.health import HealthStates
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
-from service.runtime import RuntimeSettings, load_runners
+from service.runtime import MemoryBudget, RuntimeSettings, load_runners, memory_plan
 from service.tokenizer import Tokenizer
 from service.translator import LanguagePair, ModelCatalogue, ServedModel, Translator, TranslatorLimits
 
@@ -73,11 +73,12 @@ class Application:
             await asyncio.gather(*(asyncio.to_thread(model.engine.shutdown, grace_seconds=1.0) for model in models))
 
     async def _load(self, models: list[ServedModel]) -> None:
+        budget = MemoryBudget(self.settings.memory_limit_bytes)
         for directory in self.settings.bundle:
             if self.stop.is_set():
                 return
             started = time.monotonic()
-            model = await asyncio.to_thread(load_model, directory, self.settings, self.metrics)
+            model = await asyncio.to_thread(load_model, directory, self.settings, self.metrics, budget)
             models.append(model)
             if [other.id for other in models].count(model.id) > 1:
                 raise ConfigError(f"--bundle: two bundles hold a model {model.id}")
@@ -155,7 +156,7 @@ async def serve(settings: Settings) -> None:
     await application.run()
 
 
-def load_model(directory: Path, settings: Settings, metrics: Metrics) -> ServedModel:
+def load_model(directory: Path, settings: Settings, metrics: Metrics, budget: MemoryBudget) -> ServedModel:
     """A checked bundle with a warm, running engine. Raises BundleError, CheckpointError or ConfigError."""
     bundle = Bundle.load(directory)
     manifest = bundle.manifest
@@ -167,6 +168,9 @@ def load_model(directory: Path, settings: Settings, metrics: Metrics) -> ServedM
         max_output_tokens=settings.max_output_tokens,
         provider=settings.provider,
     )
+    plan = memory_plan(bundle, runtime)
+    get_logger().info("memory_plan", model=manifest.model_id, plan=str(plan))
+    budget.spend(plan, model=manifest.model_id)
     tokenizer = Tokenizer.load(bundle.directory)
     runners = load_runners(bundle, runtime)
     engine = Engine(runners, limits=engine_limits(settings), observer=EngineMetrics(metrics, manifest.model_id))

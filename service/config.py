@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError
 
+from service.available_memory import available_memory
 from service.cpu import available_cores
 from service.errors import ConfigError
 
@@ -57,6 +58,10 @@ class Settings(BaseSettings):
 
     reserved_rows: Annotated[int, Field(ge=0)] = 4
     """Rows of each worker that bulk work may not take, so that interactive calls find room."""
+
+    memory_limit_mib: Annotated[int, Field(ge=0)] = 0
+    """Memory that weights, slots and caches may plan for together; 0 = what the cgroup or the machine has. A plan
+    beyond it is refused at start-up."""
 
     provider: Literal["cpu", "cuda"] = "cpu"
     """Where the model runs."""
@@ -132,6 +137,11 @@ class Settings(BaseSettings):
         if self.sentences_in_flight > self.max_queued_sequences:
             raise ValueError("--sentences-in-flight must be at most --max-queued-sequences, or long texts never fit")
         return self
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """Memory that may be planned for: as set, else what this process may use."""
+        return self.memory_limit_mib * 2**20 or available_memory()
 
     @property
     def worker_count(self) -> int:

@@ -1,7 +1,7 @@
 """ONNX Runtime behind the engine's ModelRunner protocol."""
 
 from service.bundle import Bundle
-from service.runtime.memory import MemoryPlan, memory_plan
+from service.runtime.memory import MemoryBudget, MemoryPlan, memory_plan
 from service.runtime.onnx_runner import OnnxRunner
 from service.runtime.sessions import open_sessions
 from service.runtime.settings import RuntimeSettings
@@ -13,4 +13,4 @@ def load_runners(bundle: Bundle, settings: RuntimeSettings) -> list[OnnxRunner]:
     return [OnnxRunner(bundle, sessions, settings) for _ in range(settings.workers)]
 
 
-__all__ = ["MemoryPlan", "OnnxRunner", "RuntimeSettings", "load_runners", "memory_plan"]
+__all__ = ["MemoryBudget", "MemoryPlan", "OnnxRunner", "RuntimeSettings", "load_runners", "memory_plan"]

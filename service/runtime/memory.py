@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.bundle import Bundle
+from service.errors import ConfigError
 from service.graph_names import LANES
 from service.runtime.settings import RuntimeSettings
 
@@ -26,6 +27,23 @@ class MemoryPlan:
         parts = ("weights", self.weights), ("self caches", self.self_caches), ("cross caches", self.cross_caches)
         listed = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in parts)
         return f"{self.total / 2**20:.0f} MiB ({listed})"
+
+
+class MemoryBudget:
+    """What several models may plan for together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._spent = 0
+
+    def spend(self, plan: MemoryPlan, *, model: str) -> None:
+        """Count `plan`; raises ConfigError when it no longer fits."""
+        self._spent += plan.total
+        if self._spent > self._limit:
+            raise ConfigError(
+                f"model {model} plans for {plan}, {self._spent / 2**20:.0f} MiB with the models before it, "
+                f"and the limit is {self._limit / 2**20:.0f} MiB: lower row-slots, workers, max-source-tokens or max-output-tokens"
+            )
 
 
 def memory_plan(bundle: Bundle, settings: RuntimeSettings) -> MemoryPlan:
