@@ -42,7 +42,8 @@ class MemoryBudget:
         if self._spent > self._limit:
             raise ConfigError(
                 f"model {model} plans for {plan}, {self._spent / 2**20:.0f} MiB with the models before it, "
-                f"and the limit is {self._limit / 2**20:.0f} MiB: lower row-slots, workers, max-source-tokens or max-output-tokens"
+                f"and the limit is {self._limit / 2**20:.0f} MiB: "
+                "lower row-slots, workers, max-source-tokens or max-output-tokens"
             )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime.quantization import quantize_dynamic
 
 from service.bundle import Bundle
-from service.engine import Engine
+from service.engine import DecodingOptions, Engine, Priority
 from service.runtime import OnnxRunner, RuntimeSettings, load_runners
 from service.tokenizer import Tokenizer
 from tests.doubles.schedules import Alone, Arrival, Source, arrivals, differences, run_schedule
@@ -58,6 +61,23 @@ def test_answers_do_not_depend_on_company(precision: str, request: pytest.Fixtur
     """Random arrivals, searches, classes and cancellations; ids and every token's log-probability are compared."""
     bundle = Bundle.load(request.getfixturevalue("tiny_bundle" if precision == "fp32" else "tiny_int8_bundle"))
     check(bundle, random_sources(bundle), schedules=60, longest=16)
+
+
+def test_a_scale_over_the_whole_batch_is_found_out(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Put per-tensor dynamic quantization back, and neighbours change each other: the check above goes red."""
+    original = Bundle.load(tiny_bundle)
+    shutil.copytree(tiny_bundle, tmp_path / "dynamic")
+    dynamic = Bundle(directory=tmp_path / "dynamic", manifest=original.manifest)
+    for path in (dynamic.encoder_path, dynamic.decoder_path):
+        quantize_dynamic(path, path, extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT})
+    alone = Alone(runner(dynamic, rows=8, threads=1))
+    engine = Engine([runner(dynamic, rows=14, threads=1)])
+    eos = original.manifest.special_ids.eos
+    schedule = [
+        Arrival((token, token + 9, token + 3, eos), DecodingOptions(max_output_tokens=12), 0, None, Priority.BULK)
+        for token in range(5, 45, 5)
+    ]
+    assert differences(schedule, run_schedule(engine, schedule), alone)
 
 
 @pytest.mark.full
