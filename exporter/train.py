@@ -173,26 +173,36 @@ def _tokenizer(args: argparse.Namespace, loaded: Sequence[LoadedCorpus], pairs: 
 
 
 def _model(args: argparse.Namespace, tokenizer: Tokenizer) -> TranslationModel:
+    """Load the model the arguments name or make a new one.
+
+    Raises:
+        InvalidInputError: when the options cannot make a model.
+    """
     if args.init_from is not None:
         model = load_checkpoint(args.init_from).model
     else:
-        model = TranslationModel(
-            ModelConfig(
-                vocabulary_size=tokenizer.vocabulary_size,
-                target_vocabulary_size=tokenizer.target_vocabulary_size,
-                activation=args.activation,
-                norm=args.norm,
-                max_positions=args.max_positions,
-                dropout=args.dropout,
-                pad_id=tokenizer.pad_id,
-                eos_id=tokenizer.eos_id,
-                unk_id=tokenizer.unk_id,
-                decoder_start_id=tokenizer.pad_id,
-                **{name: getattr(args, name) for name in _MODEL_DEFAULTS},
-            )
-        )
+        try:
+            model = TranslationModel(_model_config(args, tokenizer))
+        except ValueError as error:
+            raise InvalidInputError(str(error)) from None
     model.use_fused_attention(args.device == "cuda")
     return model.to(args.device)
+
+
+def _model_config(args: argparse.Namespace, tokenizer: Tokenizer) -> ModelConfig:
+    return ModelConfig(
+        vocabulary_size=tokenizer.vocabulary_size,
+        target_vocabulary_size=tokenizer.target_vocabulary_size,
+        activation=args.activation,
+        norm=args.norm,
+        max_positions=args.max_positions,
+        dropout=args.dropout,
+        pad_id=tokenizer.pad_id,
+        eos_id=tokenizer.eos_id,
+        unk_id=tokenizer.unk_id,
+        decoder_start_id=tokenizer.pad_id,
+        **{name: getattr(args, name) for name in _MODEL_DEFAULTS},
+    )
 
 
 def _trainer_options(args: argparse.Namespace) -> TrainerOptions:

@@ -71,6 +71,11 @@ def smoothed_loss(logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor
     return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
 
 
+def best_entry(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the validation with the highest score, the latest among equals."""
+    return max(history, key=lambda entry: (entry["score"], entry["update"]))
+
+
 class Trainer:
     """Trains ``model`` in place and keeps its state in ``directory``."""
 
@@ -242,7 +247,7 @@ class Trainer:
         kept = {int(entry["update"]) for entry in history[-self._options.average :]}
         kept.add(self.progress.update)
         if history:
-            kept.add(int(max(history, key=lambda entry: entry["score"])["update"]))
+            kept.add(int(best_entry(history)["update"]))
         for path in (self._directory / "weights").glob("*.safetensors"):
             if int(path.stem) not in kept:
                 path.unlink()
@@ -276,7 +281,7 @@ class Trainer:
     def _finish(self) -> None:
         """Leave in the model the average of the last validations' weights or the best ones, whichever scores higher."""
         history = self.progress.history
-        best = max(history, key=lambda entry: entry["score"])
+        best = best_entry(history)
         recent = [int(entry["update"]) for entry in history[-self._options.average :]]
         self._load_weights(recent)
         self._model.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -53,7 +54,9 @@ def train_vocabulary(
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        raise DataError(f"cannot train a vocabulary of {size} pieces: {str(error).splitlines()[-1]}") from None
+        most = re.search(r"value <= (\d+)", str(error))
+        reason = f"the text gives at most {most[1]}" if most else str(error).splitlines()[-1]
+        raise DataError(f"cannot train a vocabulary of {size} pieces: {reason}") from None
     return model.getvalue()
 
 
