@@ -20,10 +20,11 @@ from exporter.trainer import smoothed_loss
 from service.errors import CheckpointError
 
 _WORDS = {"one": "eins", "two": "zwei", "red": "rot", "cat": "katze", "dog": "hund", "sun": "sonne", "sea": "meer"}
-_SMALL = (
-    "--vocabulary-size 36 --d-model 32 --heads 2 --encoder-layers 1 --decoder-layers 1 --encoder-ffn 64 --decoder-ffn 64 "
-    "--precision fp32 --threads 1 --batch-tokens 300 --warmup-updates 20 --learning-rate 0.004"
-).split()
+_SMALL = [
+    *("--vocabulary-size", "36", "--d-model", "32", "--heads", "2", "--encoder-layers", "1", "--decoder-layers", "1"),
+    *("--encoder-ffn", "64", "--decoder-ffn", "64", "--precision", "fp32", "--threads", "1"),
+    *("--batch-tokens", "300", "--warmup-updates", "20", "--learning-rate", "0.004"),
+]
 
 
 def _write_pairs(path: Path, *, count: int, seed: int) -> str:
