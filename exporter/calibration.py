@@ -1,14 +1,11 @@
-"""Activation ranges for int8 graphs, and the sentences they are found on where the caller gives none."""
+"""Source sentences made from a checkpoint's vocabulary, for calibration and proofs where the caller gives none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import sentencepiece
-from torch import Tensor, nn
 
 LENGTHS = (3, 6, 10, 15, 20, 26, 33, 42)
 """Pieces per generated sentence."""
@@ -16,36 +13,6 @@ LOWEST_LOG_PROBABILITY = -1000.0
 """Scores below this are ranks of a BPE model."""
 NUMBERS = 0.1
 """Share of generated words that are numbers: numbers are copied, which shows where a model looks."""
-
-
-@dataclass(slots=True)
-class LargestInputs:
-    """Collects the largest absolute input of each linear map."""
-
-    found: dict[nn.Module, float] = field(default_factory=dict)
-
-    def __call__(self, module: nn.Linear, states: Tensor) -> None:
-        """Take one input into account."""
-        self.found[module] = max(self.found.get(module, 0.0), float(states.abs().max()))
-
-
-@dataclass(slots=True)
-class ClippedInputs:
-    """Counts inputs beyond the calibrated range of their linear map."""
-
-    largest: Mapping[nn.Module, float]
-    clipped: int = 0
-    total: int = 0
-
-    def __call__(self, module: nn.Linear, states: Tensor) -> None:
-        """Take one input into account."""
-        self.clipped += int((states.abs() > self.largest[module]).sum())
-        self.total += states.numel()
-
-    @property
-    def share(self) -> float:
-        """Clipped inputs over all inputs."""
-        return self.clipped / max(self.total, 1)
 
 
 def generated_texts(source_model: Path, *, count: int, seed: int) -> list[str]:

@@ -12,18 +12,18 @@ from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from exporter.alignment import HeadScores, score_heads
 from exporter.attention_forms import FusedAttention, PlainAttention
-from exporter.calibration import ClippedInputs, LargestInputs, generated_texts
+from exporter.calibration import generated_texts
 from exporter.checkpoint import Checkpoint
 from exporter.graphs import AlignmentHead, DecoderStepGraph, EncoderGraph
 from exporter.packaging import Contents, fused_attention, staged, write_bundle
 from exporter.presets import PRESETS, graph_precision
 from exporter.probes import Probes, answer_greedily, ask, probe_texts, read_lines, with_eos
 from exporter.proof import Proof, prove
+from exporter.quantize import ClippedInputs, InputRanges, Scales, activation_scales
 from exporter.scoring import score
 from exporter.serving import BundleEngine, bundle_engine, open_runner
 from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
@@ -67,7 +67,7 @@ class Reference:
     probes: Probes
     preferred_otherwise: list[Difference]
     heads: HeadScores
-    largest_inputs: dict[nn.Module, float] | None
+    scales: Scales | None
     clipped_share: float | None
 
 
@@ -180,11 +180,12 @@ def refer(subject: Subject, scratch: Path, options: ExportOptions, stages: Stage
     fp32 = dataclasses.replace(options, precision="fp32", fused=True)
     with bundle_engine(write_bundle(contents_of(subject, fp32, None), scratch), threads=options.threads) as engine:
         stages.enter("check with PyTorch")
-        largest, observer = None, ignored
+        scales: Scales | None = None
+        observer: Observer = ignored
         clipped: ClippedInputs | None = None
         if PRESETS[options.precision].integer_weights:
-            largest = calibrated(engine, subject, options, stages)
-            observer = clipped = ClippedInputs(largest)
+            scales = calibrated(engine, subject, options, stages)
+            observer = clipped = ClippedInputs(scales)
         questions = ask(subject.checkpoint, subject.tokenizer, proof_texts(subject, options))
         answers = with_eos(answer_greedily(engine, questions), subject.checkpoint.model.config.eos_id)
     probes = Probes(questions=questions, answers=answers)
@@ -192,23 +193,21 @@ def refer(subject: Subject, scratch: Path, options: ExportOptions, stages: Stage
         probes=probes,
         preferred_otherwise=checked(subject, probes, observer, stages),
         heads=scored_heads(subject, probes),
-        largest_inputs=largest,
+        scales=scales,
         clipped_share=None if clipped is None else clipped.share,
     )
 
 
-def calibrated(
-    engine: BundleEngine, subject: Subject, options: ExportOptions, stages: Stages
-) -> dict[nn.Module, float]:
-    """Return the largest input of each linear map while the model translates the calibration text."""
+def calibrated(engine: BundleEngine, subject: Subject, options: ExportOptions, stages: Stages) -> Scales:
+    """Return the activation scale of each product, from what goes in while the calibration text is translated."""
     texts = options.calibration_texts or generated_texts(
         subject.directory / "source.spm", count=CALIBRATION_SENTENCES, seed=2
     )
     questions = ask(subject.checkpoint, subject.tokenizer, texts)
     answers = with_eos(answer_greedily(engine, questions), subject.checkpoint.model.config.eos_id)
-    found = LargestInputs()
-    checked(subject, Probes(questions=questions, answers=answers), found, stages)
-    return found.found
+    ranges = InputRanges()
+    checked(subject, Probes(questions=questions, answers=answers), ranges, stages)
+    return activation_scales(subject.checkpoint.model, ranges)
 
 
 def proof_texts(subject: Subject, options: ExportOptions) -> Sequence[str]:
@@ -249,7 +248,7 @@ def contents_of(subject: Subject, options: ExportOptions, reference: Reference |
         ExportError: when an attention is not one fused node.
     """
     model = subject.checkpoint.model
-    precision = graph_precision(options.precision, reference.largest_inputs if reference else None)
+    precision = graph_precision(options.precision, reference.scales if reference else None)
     form = FusedAttention() if options.fused else PlainAttention()
     alignment = reference.heads.best() if reference else None
     head = None if alignment is None else AlignmentHead(alignment.layer, alignment.head)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from exporter import symbolic
 from exporter.attention_forms import AttentionForm
+from exporter.layers import decoder_layers, encoder_layers
 from exporter.model import Activation, Attention, DecoderLayer, EncoderLayer, FeedForward, TranslationModel
 from exporter.products import Precision, padded_rows
 from service.graph_names import CHUNK, LANES
@@ -117,7 +118,8 @@ class EncoderGraph(nn.Module):
         self.heads, self.head_size = config.heads, config.head_size
         rows = padded_vocabulary_size(config.vocabulary_size)
         table = padded_rows(model.source_embedding.weight, rows)
-        self.vocabulary = precision.vocabulary(table, scale=model.embedding_scale, projection=None)
+        tied = model.output if config.share_embeddings and config.tie_output else None
+        self.vocabulary = precision.vocabulary(table, scale=model.embedding_scale, projection=tied)
         self.register_buffer("positions", model.positions.to(precision.dtype))
         self.layers = nn.ModuleList([EncoderLayerGraph(layer, precision, form) for layer in encoder_layers(model)])
         self.norm = norm_as(model.encoder.norm, precision.dtype)
@@ -134,16 +136,6 @@ class EncoderGraph(nn.Module):
             states = layer(states, lengths)
         cross: Tensor = self.cross(self.norm(states))
         return cross.reshape(batch, source, -1, self.heads, self.head_size).permute(2, 0, 3, 1, 4)
-
-
-def encoder_layers(model: TranslationModel) -> list[EncoderLayer]:
-    """The encoder's layers, typed."""
-    return [layer for layer in model.encoder.layers if isinstance(layer, EncoderLayer)]
-
-
-def decoder_layers(model: TranslationModel) -> list[DecoderLayer]:
-    """The decoder's layers, typed."""
-    return [layer for layer in model.decoder.layers if isinstance(layer, DecoderLayer)]
 
 
 Cache = tuple[Tensor, Tensor]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
 
 from exporter.products import FloatPrecision, IntegerPrecision
 from exporter.products import Precision as GraphPrecision
+from exporter.quantize import Scales
 from service.bundle import Precision
 from service.errors import ExportError
 
@@ -44,7 +44,7 @@ PRESETS: Mapping[Precision, Preset] = {
 }
 
 
-def graph_precision(precision: Precision, largest_inputs: Mapping[nn.Module, float] | None) -> GraphPrecision:
+def graph_precision(precision: Precision, scales: Scales | None) -> GraphPrecision:
     """Return how the graphs of a preset store and multiply weights.
 
     Raises:
@@ -53,6 +53,6 @@ def graph_precision(precision: Precision, largest_inputs: Mapping[nn.Module, flo
     preset = PRESETS[precision]
     if not preset.integer_weights:
         return FloatPrecision(preset.activations)
-    if largest_inputs is None:
+    if scales is None:
         raise ExportError(f"{precision} needs calibrated activation ranges")
-    return IntegerPrecision(largest_inputs)
+    return IntegerPrecision(scales)

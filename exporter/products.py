@@ -5,16 +5,14 @@ Letters: N rows, I inputs, O outputs, V padded vocabulary, D model width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from exporter.quantize import ActivationScale, Scales, quantize_rows
 from exporter.symbolic import matmul_integer_to_float, quantize_linear
-
-ZERO_POINT = 128
-WEIGHT_STEPS = 127
 
 
 def joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
@@ -23,14 +21,6 @@ def joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     if linears[0].bias is None:
         return weight, None
     return weight, torch.cat([linear.bias.detach() for linear in linears])
-
-
-def quantize_rows(table: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize each row of ``table`` (O, I) symmetrically to int8; return it and its scales (O)."""
-    largest = table.abs().amax(dim=1)
-    scale = torch.where(largest > 0, largest / WEIGHT_STEPS, torch.ones_like(largest))
-    quantized = (table / scale[:, None]).round().clamp(-WEIGHT_STEPS, WEIGHT_STEPS).to(torch.int8)
-    return quantized, scale
 
 
 def padded_rows(table: Tensor, rows: int) -> Tensor:
@@ -60,31 +50,46 @@ class FloatProduct(nn.Module):
         return states @ self.weight + self.bias
 
 
+class StaticQuantizer(nn.Module):
+    """Turns float inputs into uint8 with a scale that never depends on them."""
+
+    inverse_smoothing: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, scale: ActivationScale) -> None:
+        super().__init__()
+        self.register_buffer("inverse_smoothing", 1.0 / scale.smoothing)
+        self.register_buffer("scale", torch.tensor(scale.scale))
+        self.register_buffer("zero_point", torch.tensor(scale.zero_point, dtype=torch.uint8))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Map (..., I) to uint8 (..., I)."""
+        return quantize_linear(states * self.inverse_smoothing, self.scale, self.zero_point)
+
+
 class IntegerProduct(nn.Module):
     """uint8 activations with one static scale times int8 weights with a scale per output; the sum is float."""
 
     weight: Tensor
     weight_scale: Tensor
     bias: Tensor | None
-    input_scale: Tensor
-    zero_point: Tensor
 
-    def __init__(self, linears: Sequence[nn.Linear], *, largest_input: float) -> None:
+    def __init__(self, linears: Sequence[nn.Linear], *, scale: ActivationScale) -> None:
         super().__init__()
         weight, bias = joined(linears)
-        quantized, scale = quantize_rows(weight.T)
+        quantized, weight_scale = quantize_rows(weight.T * scale.smoothing)
         self.outputs = weight.shape[1]
+        self.quantizer = StaticQuantizer(scale)
         self.register_buffer("weight", quantized.T.contiguous())
-        self.register_buffer("weight_scale", scale)
+        self.register_buffer("weight_scale", weight_scale)
         self.register_buffer("bias", bias)
-        self.register_buffer("input_scale", torch.tensor(largest_input / WEIGHT_STEPS))
-        self.register_buffer("zero_point", torch.tensor(ZERO_POINT, dtype=torch.uint8))
 
     def forward(self, states: Tensor) -> Tensor:
         """Map (..., I) to (..., O)."""
-        quantized = quantize_linear(states, self.input_scale, self.zero_point)
+        quantizer = self.quantizer
         return matmul_integer_to_float(
-            quantized, self.weight, self.input_scale, self.weight_scale, self.zero_point, self.bias
+            quantizer(states), self.weight, quantizer.scale, self.weight_scale, quantizer.zero_point, self.bias
         )
 
 
@@ -113,28 +118,31 @@ class IntegerVocabulary(nn.Module):
     table: Tensor
     row_scale: Tensor
     embedding_scale: Tensor
-    input_scale: Tensor
-    zero_point: Tensor
 
-    def __init__(self, table: Tensor, *, scale: float, largest_input: float | None) -> None:
+    def __init__(self, table: Tensor, *, scale: float, projected: ActivationScale | None) -> None:
+        """``projected`` is the activation scale of the projection that uses this table, if one does."""
         super().__init__()
-        quantized, row_scale = quantize_rows(table.detach())
+        smooth = table.detach() if projected is None else table.detach() * projected.smoothing
+        quantized, row_scale = quantize_rows(smooth)
         self.register_buffer("table", quantized)
         self.register_buffer("row_scale", row_scale)
         self.register_buffer("embedding_scale", (row_scale * scale)[:, None])
-        if largest_input is not None:
-            self.register_buffer("input_scale", torch.tensor(largest_input / WEIGHT_STEPS))
-            self.register_buffer("zero_point", torch.tensor(ZERO_POINT, dtype=torch.uint8))
+        self.quantizer = None if projected is None else StaticQuantizer(projected)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the scaled rows (..., D) of ``ids``."""
         rows = torch.nn.functional.embedding(ids, self.table).float()
-        return rows * torch.nn.functional.embedding(ids, self.embedding_scale)
+        rows = rows * torch.nn.functional.embedding(ids, self.embedding_scale)
+        return rows if self.quantizer is None else rows * self.quantizer.inverse_smoothing
 
     def project(self, states: Tensor, bias: Tensor) -> Tensor:
         """Return the logits (N, V) of ``states`` (N, D)."""
-        quantized = quantize_linear(states, self.input_scale, self.zero_point)
-        return matmul_integer_to_float(quantized, self.table.T, self.input_scale, self.row_scale, self.zero_point, bias)
+        quantizer = self.quantizer
+        if quantizer is None:
+            raise RuntimeError("a table without an activation scale cannot project: this is a bug")
+        return matmul_integer_to_float(
+            quantizer(states), self.table.T, quantizer.scale, self.row_scale, quantizer.zero_point, bias
+        )
 
 
 Vocabulary = FloatVocabulary | IntegerVocabulary
@@ -151,7 +159,7 @@ class Precision(Protocol):
         """Return one product for maps that share their input."""
 
     def vocabulary(self, table: Tensor, *, scale: float, projection: nn.Linear | None) -> Vocabulary:
-        """Return the table (V, D); ``projection`` is the map it serves as, if any."""
+        """Return the table (V, D); ``projection`` is the map that is tied to it, if one is."""
 
 
 class FloatPrecision:
@@ -174,15 +182,14 @@ class IntegerPrecision:
 
     dtype = torch.float32
 
-    def __init__(self, largest_inputs: Mapping[nn.Module, float]) -> None:
-        """``largest_inputs`` gives the calibrated largest absolute input of each linear map of the model."""
-        self._largest_inputs = largest_inputs
+    def __init__(self, scales: Scales) -> None:
+        self._scales = scales
 
     def product(self, linears: Sequence[nn.Linear]) -> nn.Module:
         """Return an integer product; maps that share their input share its scale."""
-        return IntegerProduct(linears, largest_input=self._largest_inputs[linears[0]])
+        return IntegerProduct(linears, scale=self._scales[linears[0]])
 
     def vocabulary(self, table: Tensor, *, scale: float, projection: nn.Linear | None) -> Vocabulary:
         """Return an int8 table."""
-        largest = None if projection is None else self._largest_inputs[projection]
-        return IntegerVocabulary(table, scale=scale, largest_input=largest)
+        projected = None if projection is None else self._scales[projection]
+        return IntegerVocabulary(table, scale=scale, projected=projected)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.alignment import padded
-from exporter.graphs import decoder_layers
+from exporter.layers import decoder_layers
 from exporter.model import TranslationModel
 
 BATCH_NUMBERS = 2**25
