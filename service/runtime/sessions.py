@@ -35,6 +35,7 @@ def open_sessions(bundle: Bundle, settings: RuntimeSettings) -> Sessions:
     """
     if _PROVIDERS[settings.provider] not in ort.get_available_providers():
         raise ConfigError(f"this ONNX Runtime has no {settings.provider} provider")
+    ort.disable_telemetry_events()  # it would try to keep a device id on disk
     manifest = bundle.manifest
     layers = manifest.dimensions.decoder_layers
     encoder = _open(bundle.encoder_path, settings)
