@@ -76,3 +76,13 @@ def results(repository: Path) -> Iterator[dict[str, object]]:
         path.parent.mkdir(exist_ok=True)
         known = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(known | measured, indent=2, sort_keys=True) + "\n")
+
+
+@pytest.fixture(scope="session")
+def bundled_int8(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The int8 bundle of the model that comes with the repository."""
+    from exporter.export import ExportOptions, export
+
+    output = tmp_path_factory.mktemp("bundled") / "int8"
+    export(repository / "models" / "en-defres", output, ExportOptions(precision="int8", proof_sentences=8))
+    return output
