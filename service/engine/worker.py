@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
@@ -88,14 +87,14 @@ class Worker:
             self.last_turn = self._clock()
             return False
         turn = Turn()
-        started = time.perf_counter()
+        started = self._clock()
         self._admit(admitted, turn)
         stepping = self._stepping()
         if stepping:
             self._decode(stepping, turn)
         interactive = _any_of(Priority.INTERACTIVE, stepping)
         self._share.spent(
-            time.perf_counter() - started, interactive=interactive, bulk=_any_of(Priority.BULK, [*stepping, *admitted])
+            self._clock() - started, interactive=interactive, bulk=_any_of(Priority.BULK, [*stepping, *admitted])
         )
         self._report(turn)
         self.last_turn = self._clock()
@@ -154,7 +153,7 @@ class Worker:
         self._move_rows(turn)
         if not admitted:
             return
-        started = time.perf_counter()
+        started = self._clock()
         sources = [each.source_ids for each in admitted]
         try:
             self._runner.encode(
@@ -165,7 +164,7 @@ class Worker:
             self._end(admitted, FinishReason.ERROR, EngineError("encoding failed"))
             self._move_rows(turn)
             return
-        turn.encode_seconds = time.perf_counter() - started
+        turn.encode_seconds = self._clock() - started
         turn.encoded_tokens = sum(map(len, sources))
         turn.padded_tokens = max(map(len, sources)) * len(sources)
         encoded = self._clock()
@@ -192,14 +191,14 @@ class Worker:
             best=max(map(best_wanted, running)),
             full_rows=turn.full_rows > 0,
         )
-        started = time.perf_counter()
+        started = self._clock()
         try:
             output = self._runner.decode_step(batch)
         except Exception:
             log.exception("a decode step failed")
             self._end(running, FinishReason.ERROR, EngineError("a decode step failed"))
             return
-        searched = time.perf_counter()
+        searched = self._clock()
         turn.decode_seconds = searched - started
         outcome = self._search.advance(running, output)
         self._branches += outcome.copies
@@ -209,7 +208,7 @@ class Worker:
             if sequence.steps == 1:
                 sequence.first_token = now
         self._complete(outcome.finished)
-        turn.search_seconds = time.perf_counter() - searched
+        turn.search_seconds = self._clock() - searched
 
     def _align(self, sequence: Sequence, lane: int) -> FloatArray:
         return self._runner.align(sequence.sentence_slot, sequence.queries_of(lane))

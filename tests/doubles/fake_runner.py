@@ -47,9 +47,16 @@ class FakeRunner:
     Memory positions hold (token, sentence slot's serial), as real keys and values depend on both.
     """
 
-    def __init__(self, model: ModelLimits | None = None, *, on_step: Callable[[Batch], None] | None = None) -> None:
+    def __init__(
+        self,
+        model: ModelLimits | None = None,
+        *,
+        on_step: Callable[[Batch], None] | None = None,
+        on_encode: Callable[[int], None] | None = None,
+    ) -> None:
         self._limits = model or limits()
         self._on_step = on_step
+        self._on_encode = on_encode
         self._memory = np.full((self._limits.row_slots + 1, self._limits.max_output_tokens, 2), -7, np.int64)
         self._sources: dict[int, tuple[int, ...]] = {}
         self._serials: dict[int, int] = {}
@@ -71,6 +78,8 @@ class FakeRunner:
     def encode(self, sources: Sequence[npt.NDArray[np.int32]], slots: Sequence[int], lanes: Sequence[int]) -> None:
         """Remember the sources."""
         self.encoded.append(len(sources))
+        if self._on_encode is not None:
+            self._on_encode(max(map(len, sources)) * len(sources))
         for source, slot, _ in zip(sources, slots, lanes, strict=True):
             if slot in self._sources:
                 raise RuntimeError("a slot was given twice")
