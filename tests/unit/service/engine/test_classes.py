@@ -34,7 +34,7 @@ class Machine:
 
 
 def latencies(*, bulk: bool, calls: int = 250) -> tuple[list[float], int]:
-    """Seconds of each of `calls` interactive calls, one after another with pauses; and bulk sentences done meanwhile."""
+    """Seconds of each of `calls` interactive calls, one after another with pauses; and bulk sentences done."""
     machine, numbers = Machine(), random.Random(7)
     bulk_done: list[Ticket] = []
     taken: list[float] = []
