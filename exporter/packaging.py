@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.checkpoint import Checkpoint
+from exporter.copying import copy_graph
 from exporter.graphs import padded_vocabulary_size
 from exporter.languages import aliases_of
 from exporter.trace import OPSET, TracedGraph, write_graphs
@@ -45,7 +46,7 @@ class Contents:
 
 def write_bundle(contents: Contents, directory: Path) -> Bundle:
     """Write everything but the report to ``directory``, which exists and is empty; return the bundle, checked."""
-    write_graphs([contents.encoder, contents.decoder], directory)
+    write_graphs([contents.encoder, contents.decoder, copy_graph()], directory)
     copy_vocabulary(contents.tokenizer_directory, directory)
     files = {path.name: file_entry(path) for path in sorted(directory.iterdir())}
     fields = manifest_fields(contents, files)
@@ -87,7 +88,11 @@ def manifest_fields(contents: Contents, files: dict[str, FileEntry]) -> dict[str
         "max_target_tokens": config.max_positions,
         "trusted_source_tokens": description.trusted_source_tokens,
         "precision": contents.precision,
-        "graphs": {"encoder": graph_fields(contents.encoder), "decoder": graph_fields(contents.decoder)},
+        "graphs": {
+            "encoder": graph_fields(contents.encoder),
+            "decoder": graph_fields(contents.decoder),
+            "copy_positions": graph_fields(copy_graph()),
+        },
         "alignment": None if contents.alignment is None else contents.alignment.model_dump(mode="json"),
         "files": {name: entry.model_dump(mode="json") for name, entry in files.items()},
         "licence": description.licence,

@@ -18,7 +18,6 @@ from exporter.teacher import Difference
 from service.engine import Batch, ModelRunner
 from service.errors import ExportError
 from service.graph_names import LANES
-from service.runtime import OnnxRunner
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -108,7 +107,7 @@ class Proof:
 
 
 def prove(
-    runner: OnnxRunner, model: TranslationModel, probes: Probes, preferred_otherwise: Sequence[Difference]
+    runner: ModelRunner, model: TranslationModel, probes: Probes, preferred_otherwise: Sequence[Difference]
 ) -> Proof:
     """Measure a bundle's ``runner`` against ``model`` on ``probes``.
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.bundle import Bundle
-from service.engine import DecodingOptions, DecodingResult, Engine, EngineLimits, FinishReason
-from service.runtime import OnnxRunner, RuntimeSettings, load_runners
+from service.engine import DecodingOptions, DecodingResult, Engine, EngineLimits, FinishReason, ModelRunner
+from service.runtime import RuntimeSettings, load_runners
 from service.tokenizer import Tokenizer
 
 ROW_SLOTS = 32
@@ -17,7 +17,7 @@ MAX_OUTPUT_TOKENS = 256
 """Where the reference stops, EOS counted."""
 
 
-def open_runner(bundle: Bundle, *, threads: int) -> OnnxRunner:
+def open_runner(bundle: Bundle, *, threads: int) -> ModelRunner:
     """Load a bundle's graphs with room for ``ROW_SLOTS`` rows and the model's longest source."""
     settings = RuntimeSettings(
         threads_per_worker=threads,
@@ -79,7 +79,7 @@ def bundle_engine(bundle: Bundle, *, threads: int = 2) -> Iterator[BundleEngine]
 
 
 @contextmanager
-def engine_over(runner: OnnxRunner) -> Iterator[BundleEngine]:
+def engine_over(runner: ModelRunner) -> Iterator[BundleEngine]:
     """Start an engine over a loaded runner and stop it at the end."""
     limits = EngineLimits(max_waiting_sequences=10**6, max_waiting_tokens=10**9)
     engine = Engine([runner], limits=limits)

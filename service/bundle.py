@@ -80,10 +80,16 @@ class Graph(Part):
 
 
 class Graphs(Part):
-    """The two graphs of a bundle."""
+    """The graphs of a bundle; ``copy_positions`` moves keys and values on a GPU, and a CPU needs none."""
 
     encoder: Graph
     decoder: Graph
+    copy_positions: Graph | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the graphs' files."""
+        return tuple(graph.file for graph in (self.encoder, self.decoder, self.copy_positions) if graph is not None)
 
 
 class Alignment(Part):
@@ -134,7 +140,7 @@ class Manifest(Part):
             raise ValueError("a language pair is listed twice")
         if self.trusted_source_tokens > self.max_source_tokens:
             raise ValueError("trusted_source_tokens exceeds max_source_tokens")
-        for name in (self.graphs.encoder.file, self.graphs.decoder.file, *TOKENIZER_FILES):
+        for name in (*self.graphs.files, *TOKENIZER_FILES):
             if name not in self.files:
                 raise ValueError(f"{name} is not among the files")
         for name in self.files:
@@ -200,6 +206,12 @@ class Bundle:
     def decoder_path(self) -> Path:
         """The decode-step graph."""
         return self.directory / self.manifest.graphs.decoder.file
+
+    @property
+    def copy_positions_path(self) -> Path | None:
+        """The graph that moves keys and values on a device; None in a bundle that has none."""
+        graph = self.manifest.graphs.copy_positions
+        return None if graph is None else self.directory / graph.file
 
 
 def _read_manifest(path: Path) -> Manifest:

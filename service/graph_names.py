@@ -28,6 +28,26 @@ CHUNK = 128
 ENCODER_INPUTS = (INPUT_IDS, LENGTHS)
 ENCODER_OUTPUTS = (CROSS,)
 
+COPY_SOURCE = "source"
+COPY_TARGET = "target"
+COPY_SOURCE_STARTS = "source_starts"
+COPY_TARGET_STARTS = "target_starts"
+COPY_SOURCE_PLANES = "source_planes"
+COPY_TARGET_PLANES = "target_planes"
+COPY_TARGET_OUT = "target_out"
+
+COPY_INPUTS = (
+    COPY_SOURCE,
+    COPY_TARGET,
+    COPY_SOURCE_STARTS,
+    COPY_TARGET_STARTS,
+    COPY_SOURCE_PLANES,
+    COPY_TARGET_PLANES,
+)
+COPY_OUTPUTS = (COPY_TARGET_OUT,)
+COPY_WORD_BYTES = 8
+"""The copy graph moves words of this many bytes, whatever the caches hold, so one graph serves every precision."""
+
 
 def self_caches(layers: int) -> list[str]:
     """Names of the self-attention buffers that a decode step reads: key and value of each layer."""

@@ -13,6 +13,7 @@ from service import graph_names as names
 from service.bundle import Bundle, Manifest
 from service.engine import Batch, ModelLimits, RowCopy, StepOutput
 from service.engine.greedy import SAMPLING_BEST
+from service.runtime.alignment import attention_weights
 from service.runtime.memory import wide_blocks
 from service.runtime.sentences import SentenceMap
 from service.runtime.sessions import Sessions
@@ -129,10 +130,7 @@ class OnnxRunner:
             keys = self._narrow[layer, narrow, alignment.head, : self._map.narrow_lengths[narrow]]
         else:
             keys = self._wide[layer, wide, alignment.head, : self._map.wide_lengths[wide]]
-        scores = queries @ keys.T
-        weights: FloatArray = np.exp(scores - scores.max(axis=1, keepdims=True))
-        weights /= weights.sum(axis=1, keepdims=True)
-        return weights
+        return attention_weights(queries, keys)
 
     def _full_rows(self) -> FloatArray:
         if self._log_probs is None:

@@ -22,17 +22,19 @@ class SentenceMap:
     `narrow_rows` int64 (narrow) and `wide_rows` int64 (blocks, LANES) say which row reads which place; `lane` int64
     (rows) is the way back, an index into all narrow results followed by all wide ones. `narrow_lengths` and
     `wide_lengths` int32 are source lengths; an unused place has length 1 and reads row 0, and nobody reads its result.
+    A step reads the first `narrow_count` places and `wide_count` blocks; with `all_places` it reads them all.
     """
 
-    def __init__(self, limits: ModelLimits) -> None:
+    def __init__(self, limits: ModelLimits, *, all_places: bool = False) -> None:
         blocks = wide_blocks(limits.row_slots)
         self.narrow_rows: npt.NDArray[np.int64] = np.zeros(limits.row_slots, np.int64)
         self.narrow_lengths: npt.NDArray[np.int32] = np.ones(limits.row_slots, np.int32)
         self.wide_rows: npt.NDArray[np.int64] = np.zeros((blocks, LANES), np.int64)
         self.wide_lengths: npt.NDArray[np.int32] = np.ones(blocks, np.int32)
         self.lane: npt.NDArray[np.int64] = np.zeros(limits.row_slots, np.int64)
-        self.narrow_count = 1
-        self.wide_count = 1
+        self._all_places = all_places
+        self.narrow_count = limits.row_slots if all_places else 1
+        self.wide_count = blocks if all_places else 1
         self._narrow = SlotPool(limits.row_slots)
         self._wide = SlotPool(blocks)
         self._narrow_of: npt.NDArray[np.int64] = np.full(limits.sentence_slots, -1, np.int64)
@@ -74,12 +76,12 @@ class SentenceMap:
         places = self._narrow_of[slots]
         narrow = np.flatnonzero(places >= 0)
         places = places[narrow]
-        self.narrow_count = _rounded(int(places.max(initial=0)) + 1, len(self.narrow_rows))
+        self.narrow_count = self._rounded(int(places.max(initial=0)) + 1, len(self.narrow_rows))
         self.narrow_rows[: self.narrow_count] = 0
         self.narrow_rows[places] = narrow
         self.lane[narrow] = places
-        self.wide_count = 1
-        self.wide_rows[0] = 0
+        self.wide_count = len(self.wide_rows) if self._all_places else 1
+        self.wide_rows[: self.wide_count] = 0
         if len(narrow) < len(slots):
             self._arrange_wide(slots, np.flatnonzero(self._narrow_of[slots] < 0))
 
@@ -90,11 +92,10 @@ class SentenceMap:
         rank = np.arange(len(rows)) - first_of_owner
         blocks = self._blocks_of[owners, rank // LANES]
         used = self._blocks_of[np.unique(owners)]
-        self.wide_count = _rounded(int(used.max(initial=0)) + 1, len(self.wide_rows))
+        self.wide_count = self._rounded(int(used.max(initial=0)) + 1, len(self.wide_rows))
         self.wide_rows[: self.wide_count] = 0
         self.wide_rows[blocks, rank % LANES] = rows
         self.lane[rows] = self.narrow_count + blocks * LANES + rank % LANES
 
-
-def _rounded(count: int, most: int) -> int:
-    return min(-(-count // _GRAIN) * _GRAIN, most)
+    def _rounded(self, count: int, most: int) -> int:
+        return most if self._all_places else min(-(-count // _GRAIN) * _GRAIN, most)

@@ -9,7 +9,14 @@ import onnxruntime as ort
 
 from service.bundle import Bundle
 from service.errors import BundleError, ConfigError
-from service.graph_names import ENCODER_INPUTS, ENCODER_OUTPUTS, decoder_inputs, decoder_outputs
+from service.graph_names import (
+    COPY_INPUTS,
+    COPY_OUTPUTS,
+    ENCODER_INPUTS,
+    ENCODER_OUTPUTS,
+    decoder_inputs,
+    decoder_outputs,
+)
 from service.runtime.settings import Provider, RuntimeSettings
 
 _PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -24,26 +31,33 @@ class Sessions:
 
     encoder: ort.InferenceSession
     decoder: ort.InferenceSession
+    copy_positions: ort.InferenceSession | None
 
 
 def open_sessions(bundle: Bundle, settings: RuntimeSettings) -> Sessions:
-    """Load both graphs.
+    """Load the graphs of a bundle.
 
     Raises:
-        ConfigError: when the provider is not in this ONNX Runtime.
+        ConfigError: when the provider is not in this ONNX Runtime, or finds no device.
         BundleError: when a graph does not load or is not the graph that the manifest describes.
     """
     if _PROVIDERS[settings.provider] not in ort.get_available_providers():
         raise ConfigError(f"this ONNX Runtime has no {settings.provider} provider")
     ort.disable_telemetry_events()  # it would try to keep a device id on disk
+    if settings.provider == "cuda":
+        ort.preload_dlls()  # CUDA's libraries may lie in Python packages, where the loader does not look
     manifest = bundle.manifest
     layers = manifest.dimensions.decoder_layers
     encoder = _open(bundle.encoder_path, settings)
     decoder = _open(bundle.decoder_path, settings)
+    copy_path = bundle.copy_positions_path
+    copy_positions = None if copy_path is None else _open(copy_path, settings)
     _check_names(encoder, "encoder", list(ENCODER_INPUTS), list(ENCODER_OUTPUTS))
     outputs = decoder_outputs(layers, alignment=manifest.alignment is not None)
     _check_names(decoder, "decoder", decoder_inputs(layers), outputs)
-    return Sessions(encoder=encoder, decoder=decoder)
+    if copy_positions is not None:
+        _check_names(copy_positions, "copying", list(COPY_INPUTS), list(COPY_OUTPUTS))
+    return Sessions(encoder=encoder, decoder=decoder, copy_positions=copy_positions)
 
 
 def _open(path: Path, settings: RuntimeSettings) -> ort.InferenceSession:
@@ -51,12 +65,19 @@ def _open(path: Path, settings: RuntimeSettings) -> ort.InferenceSession:
     options.intra_op_num_threads = settings.threads_per_worker
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    provider: str | tuple[str, dict[str, str]] = _PROVIDERS[settings.provider]
+    optimizers = _SLOWER_FUSIONS
+    if settings.provider == "cuda":
+        options.use_deterministic_compute = settings.mode == "deterministic"
+        provider = (_PROVIDERS["cuda"], {"device_id": str(settings.device_id)})
+        optimizers = []
     try:
-        return ort.InferenceSession(
-            path, options, providers=[_PROVIDERS[settings.provider]], disabled_optimizers=_SLOWER_FUSIONS
-        )
+        session = ort.InferenceSession(path, options, providers=[provider], disabled_optimizers=optimizers)
     except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
         raise BundleError(f"{path.name} is not a graph that this ONNX Runtime can run") from error
+    if _PROVIDERS[settings.provider] not in session.get_providers():  # it falls back to the CPU without an error
+        raise ConfigError(f"ONNX Runtime cannot use {settings.provider} device {settings.device_id} on this machine")
+    return session
 
 
 def _check_names(session: ort.InferenceSession, graph: str, inputs: list[str], outputs: list[str]) -> None:

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 Provider = Literal["cpu", "cuda"]
+DecodingMode = Literal["fast", "deterministic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSettings:
-    """Settings of one model's runners. Token limits are lowered to the model's own; outputs count EOS."""
+    """Settings of one model's runners. Token limits are lowered to the model's own; outputs count EOS.
+
+    `mode` and `device_id` (which GPU) are for CUDA: on a CPU every answer is independent of its company as it is.
+    """
 
     workers: int = 1
     threads_per_worker: int = 1
@@ -18,3 +22,5 @@ class RuntimeSettings:
     max_source_tokens: int = 256
     max_output_tokens: int = 256
     provider: Provider = "cpu"
+    mode: DecodingMode = "fast"
+    device_id: int = 0

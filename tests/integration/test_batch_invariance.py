@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from onnxruntime.quantization import quantize_dynamic
 
 from service.bundle import Bundle
-from service.engine import DecodingOptions, Engine, Priority
-from service.runtime import OnnxRunner, RuntimeSettings, load_runners
+from service.engine import DecodingOptions, Engine, ModelRunner, Priority
+from service.runtime import RuntimeSettings, load_runners
 from service.tokenizer import Tokenizer
 from tests.doubles.schedules import Alone, Arrival, Source, arrivals, differences, run_schedule
 
 LONGEST = 48
 
 
-def runner(bundle: Bundle, *, rows: int, threads: int) -> OnnxRunner:
+def runner(bundle: Bundle, *, rows: int, threads: int) -> ModelRunner:
     """A runner of its own, with short slots."""
     return load_runners(
         bundle,
