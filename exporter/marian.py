@@ -6,6 +6,7 @@ target has a vocabulary of its own, target_vocab.json. Tensor names and defaults
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -58,6 +59,7 @@ def load_marian(
     config = model_config(path, fields, unk_id=tokenizer.unk_id)
     check_vocabulary(directory, config, tokenizer)
     weights, tensors = read_weights(directory)
+    config = dataclasses.replace(config, share_embeddings=config.share_embeddings and not separate_tables(tensors))
     model = TranslationModel(config)
     fill_model(model, dict(renamed(tensors, config)), path=weights)
     model_name = name or directory.resolve().name
@@ -169,6 +171,12 @@ def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{path}: not a table of tensors")
     return path, {str(name): tensor for name, tensor in tensors.items()}
+
+
+def separate_tables(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether source and target embeddings differ; with an untied output they do, whatever config.json says."""
+    source, target = (tensors.get(f"model.{side}.embed_tokens.weight") for side in ("encoder", "decoder"))
+    return source is not None and target is not None and not torch.equal(source, target)
 
 
 def renamed(tensors: Mapping[str, Tensor], config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
