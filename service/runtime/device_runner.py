@@ -28,7 +28,7 @@ from service.runtime.onnx_runner import Shape, model_limits
 from service.runtime.sentences import SentenceMap
 from service.runtime.sessions import Sessions
 from service.runtime.settings import RuntimeSettings
-from service.runtime.staged_inputs import StagedInputs
+from service.runtime.step_inputs import StepInputs
 from service.runtime.step_shapes import StepShapes
 
 FloatArray = npt.NDArray[np.float32]
@@ -41,10 +41,6 @@ class DeviceRunner:
 
     It answers as OnnxRunner does. The class knows no provider: on the device "cpu" it is tested against OnnxRunner bit
     for bit, on "cuda" the same bindings name memory of a GPU.
-
-    A step may run over more rows than it was asked for. Such a row writes one position of its own memory, and the
-    memory may be that of a row which only sits this step out. It therefore writes at `_held`, a position at or behind
-    the end of whatever the memory holds: its owner overwrites that before it ever reads it.
     """
 
     def __init__(self, bundle: Bundle, sessions: Sessions, settings: RuntimeSettings, device: Device) -> None:
@@ -65,20 +61,13 @@ class DeviceRunner:
         self._wide = self._cache(wide_blocks(rows), sources)
         head_size = manifest.dimensions.head_size
         self._read_out = zeroed(device, (1, 1, 1, sources, head_size), self._dtype)
-        self._held = np.zeros(rows + 1, np.int32)
-        self._ban_slots = 1
-        self._staged = self._stage()
+        self._inputs = StepInputs(limits, self._map, sessions.decoder, device)
         self._best_counts = np.arange(SAMPLING_BEST + 1, dtype=np.int64)
         self._top_ids = np.zeros(rows * SAMPLING_BEST, np.int64)
         self._top_log_probs = np.zeros(rows * SAMPLING_BEST, np.float32)
         self._queries = np.zeros((rows, head_size), np.float32)
         self._log_probs: FloatArray | None = None
-        self._bindings: dict[tuple[Shape, int], ort.IOBinding] = {}
-        self._on_host = {
-            node.name
-            for node, info in zip(sessions.decoder.get_inputs(), sessions.decoder.get_input_memory_infos(), strict=True)
-            if info.name.lower() != device.kind
-        }
+        self._bindings: dict[tuple[Shape, int, int], ort.IOBinding] = {}
 
     @property
     def limits(self) -> ModelLimits:
@@ -103,19 +92,17 @@ class DeviceRunner:
             sources = np.concatenate([own.vectors_of(copy.source, copy.begin, copy.end) for copy in group])
             targets = np.concatenate([own.vectors_of(copy.target, copy.begin, copy.end) for copy in group])
             self._copier.copy(Vectors(own, sources, own.every_plane), Vectors(own, targets, own.every_plane))
-        for copy in copies:
-            self._held[copy.target] = max(self._held[copy.target], copy.end)
+        self._inputs.copied(copies)
         return copied_bytes(own, copies)
 
     def decode_step(self, batch: Batch) -> StepOutput:
         """One Run over rows 0 to R-1 and what pads them, results in this runner's own host memory."""
         asked = len(batch.last_tokens)
         rows = self._shapes.rows(asked)
-        self._fill(batch, asked, rows)
+        self._map.arrange(batch.sentence_slots)
         shape = Shape(rows, self._map.narrow_count, self._map.wide_count, batch.best, batch.full_rows)
-        bans = self._fill_bans(batch.bans, rows)
-        self._staged.send()
-        self._sessions.decoder.run_with_iobinding(self._binding(shape, bans))
+        bans, room = self._inputs.fill(batch, rows)
+        self._sessions.decoder.run_with_iobinding(self._binding(shape, bans, room))
         best = (rows, batch.best)
         return StepOutput(
             top_ids=self._top_ids[: rows * batch.best].reshape(best)[:asked],
@@ -186,62 +173,15 @@ class DeviceRunner:
         targets = np.concatenate([memory.vectors_of(place, 0, length) for _, place, length in moves])
         self._copier.copy(Vectors(cross, sources, cross.every_plane), Vectors(memory, targets, memory.every_plane))
 
-    def _fill(self, batch: Batch, asked: int, rows: int) -> None:
-        """Put a step's inputs into host memory; rows beyond `asked` do no harm (see the class)."""
-        fields, places = self._staged.arrays, self._map
-        held = np.minimum(self._held[asked:rows], self._limits.max_output_tokens - 1)
-        self._held[:asked] = batch.past_lengths + 1
-        places.arrange(batch.sentence_slots)
-        fields[names.INPUT_IDS][:asked] = batch.last_tokens
-        fields[names.INPUT_IDS][asked:rows] = self._limits.start_id
-        fields[names.PAST_LENGTHS][:asked] = batch.past_lengths
-        fields[names.PAST_LENGTHS][asked:rows] = held
-        fields[names.LANE][:asked] = places.lane[:asked]
-        fields[names.LANE][asked:rows] = 0
-        fields[names.NARROW_ROWS][:] = places.narrow_rows
-        fields[names.NARROW_LENGTHS][:] = places.narrow_lengths
-        fields[names.WIDE_ROWS][:] = places.wide_rows
-        fields[names.WIDE_LENGTHS][:] = places.wide_lengths
-
-    def _fill_bans(self, bans: npt.NDArray[np.int64], rows: int) -> int:
-        """Put the bans into host memory, the last one repeated up to a power of two; returns how many that makes."""
-        count = 1 << (max(len(bans), rows) - 1).bit_length()
-        if count > self._ban_slots:
-            self._ban_slots = count
-            kept, self._staged = self._staged, self._stage()
-            for name, array in kept.arrays.items():
-                self._staged.arrays[name][: len(array)] = array
-            self._bindings.clear()
-        field = self._staged.arrays[names.BANS]
-        field[: len(bans)] = bans
-        field[len(bans) : count] = bans[-1]
-        return count
-
-    def _stage(self) -> StagedInputs:
-        rows, blocks = self._limits.row_slots, wide_blocks(self._limits.row_slots)
-        return StagedInputs(
-            {
-                names.INPUT_IDS: (np.int64, (rows,)),
-                names.PAST_LENGTHS: (np.int32, (rows,)),
-                names.NARROW_ROWS: (np.int64, (rows,)),
-                names.NARROW_LENGTHS: (np.int32, (rows,)),
-                names.WIDE_ROWS: (np.int64, (blocks, names.LANES)),
-                names.WIDE_LENGTHS: (np.int32, (blocks,)),
-                names.LANE: (np.int64, (rows,)),
-                names.BANS: (np.int64, (self._ban_slots, 2)),
-            },
-            self._device,
-        )
-
     def _full_rows(self) -> FloatArray:
         if self._log_probs is None:
             shape = (self._limits.row_slots, self._manifest.dimensions.padded_vocabulary_size)
             self._log_probs = np.zeros(shape, np.float32)
         return self._log_probs
 
-    def _binding(self, shape: Shape, bans: int) -> ort.IOBinding:
-        binding = self._bindings.pop((shape, bans), None) or self._bind(shape, bans)
-        self._bindings[shape, bans] = binding
+    def _binding(self, shape: Shape, bans: int, room: int) -> ort.IOBinding:
+        binding = self._bindings.pop((shape, bans, room), None) or self._bind(shape, bans)
+        self._bindings[shape, bans, room] = binding
         if len(self._bindings) > _MAX_BINDINGS:
             del self._bindings[next(iter(self._bindings))]
         return binding
@@ -249,32 +189,12 @@ class DeviceRunner:
     def _bind(self, shape: Shape, bans: int) -> ort.IOBinding:
         """Bind every input and output for steps of `shape`: caches and small inputs on the device, results here."""
         binding = self._sessions.decoder.io_binding()
-        counts = {
-            names.INPUT_IDS: shape.rows,
-            names.PAST_LENGTHS: shape.rows,
-            names.NARROW_ROWS: shape.narrow,
-            names.NARROW_LENGTHS: shape.narrow,
-            names.WIDE_ROWS: shape.wide,
-            names.WIDE_LENGTHS: shape.wide,
-            names.LANE: shape.rows,
-            names.BANS: bans,
-        }
-        for name, count in counts.items():
-            self._bind_staged(binding, name, count)
+        self._inputs.bind(binding, shape, bans)
         k = self._best_counts[shape.best : shape.best + 1]
         binding.bind_input(names.K, "cpu", 0, np.int64, k.shape, k.ctypes.data)
         self._bind_caches(binding, shape)
         self._bind_results(binding, shape)
         return binding
-
-    def _bind_staged(self, binding: ort.IOBinding, name: str, count: int) -> None:
-        """Bind the first `count` entries of a small input where the graph wants it."""
-        array = self._staged.arrays[name][:count]
-        if name in self._on_host:
-            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        else:
-            device, pointer = self._device, self._staged.pointer(name)
-            binding.bind_input(name, device.kind, device.number, array.dtype.type, array.shape, pointer)
 
     def _bind_caches(self, binding: ort.IOBinding, shape: Shape) -> None:
         """Bind keys and values of each layer; the rows' own are input and output at the same address."""
