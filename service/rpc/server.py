@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
 import grpc
@@ -58,13 +59,21 @@ def build_server(
 
 def bind(server: aio.Server, host: str, port: int) -> int:
     """The port that `server` listens on. Raises ConfigError with one line if it cannot."""
-    try:
-        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    except RuntimeError:
-        bound = 0
-    if bound == 0:
+    if not _is_free(host, port):
         raise ConfigError(f"--port: cannot listen on {host}:{port}; is the port in use?")
-    return bound
+    try:
+        return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError:
+        raise ConfigError(f"--port: cannot listen on {host}:{port}") from None
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Asked before gRPC tries, which writes lines of its own to standard error when it fails."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return True
+    except OSError:
+        return False
 
 
 def _milliseconds(seconds: float) -> int:
