@@ -172,7 +172,6 @@ class Trainer:
         groups = group_by_length(examples, budget=options.batch_tokens, generator=generator)
         config = self._model.config
         self._model.train()
-        last_validation = progress.seconds
         with tqdm(total=len(groups), initial=progress.batch, desc=f"epoch {progress.epoch + 1}", mininterval=2) as bar:
             while progress.batch < len(groups):
                 started = time.monotonic()
@@ -192,9 +191,8 @@ class Trainer:
                 speed = progress.target_tokens / max(progress.seconds, 1e-9)
                 bar.update(len(chosen))
                 bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} tokens/s, update {progress.update}", refresh=False)
-                if self._validation_due(progress.seconds - last_validation):
+                if self._validation_due():
                     self._validate_and_save()
-                    last_validation = progress.seconds
                 if self._done() or self._stalled():
                     return
         progress.epoch += 1
@@ -202,11 +200,13 @@ class Trainer:
         if options.validate_updates is None and options.validate_minutes is None:
             self._validate_and_save()
 
-    def _validation_due(self, seconds_since: float) -> bool:
-        options = self._options
-        if options.validate_minutes is not None and seconds_since >= 60 * options.validate_minutes:
-            return True
-        return options.validate_updates is not None and self.progress.update % options.validate_updates == 0
+    def _validation_due(self) -> bool:
+        options, progress = self._options, self.progress
+        if options.validate_minutes is not None:
+            last = progress.history[-1]["minutes"] if progress.history else 0.0
+            if progress.seconds / 60 - last >= options.validate_minutes:
+                return True
+        return options.validate_updates is not None and progress.update % options.validate_updates == 0
 
     def _stalled(self) -> bool:
         """Return whether the best validation lies more than ``patience`` validations back."""
