@@ -63,7 +63,7 @@ def train_pieces(sentences: Sequence[str], *, size: int) -> bytes:
     """Train a SentencePiece model the way OPUS-MT's come: no padding piece, ids that mean nothing."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences * 4),
+        sentence_iterator=iter(list(sentences) * 4),
         model_writer=model,
         vocab_size=size,
         hard_vocab_limit=False,
@@ -126,11 +126,12 @@ def make_checkpoint(parent: Path, variant: Variant) -> tuple[Path, MarianMTModel
         decoder_start_token_id=target_size - 1,
         init_std=0.3,
     )
-    model = MarianMTModel(config).eval()
+    model = MarianMTModel(config).eval()  # type: ignore[no-untyped-call]
     torch.nn.init.normal_(model.final_logits_bias, std=0.5)
     if variant.pickled:
         config.save_pretrained(directory)
         torch.save(model.state_dict(), directory / "pytorch_model.bin")
         return directory, model
     (model.half() if variant.half else model).save_pretrained(directory)
-    return directory, MarianMTModel.from_pretrained(directory, dtype=torch.float32).eval()
+    loaded = MarianMTModel.from_pretrained(directory, dtype=torch.float32)
+    return directory, loaded.eval()  # type: ignore[no-untyped-call]

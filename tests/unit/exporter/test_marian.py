@@ -49,14 +49,14 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(variant: Variant, tm
     tokenizer = Tokenizer.load(directory)
     token = variant.target_tokens[0] if variant.target_tokens else None
     rows = [list(tokenizer.encode(sentence, token).ids) for sentence in SENTENCES]
-    pad = theirs.config.pad_token_id
+    pad = ours.config.pad_id
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad)
     mask = torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
     targets = torch.tensor([[pad, 5, 9, 2], [pad, 3, 3, 0], [pad, 11, 2, 30]])
     with torch.inference_mode():
         expected = theirs(input_ids=ids, attention_mask=mask.long(), decoder_input_ids=targets).logits
         torch.testing.assert_close(ours(ids, mask, targets), expected, atol=2e-4, rtol=1e-4)
-        settings = GenerationConfig(
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]
             num_beams=1,
             do_sample=False,
             max_new_tokens=20,
@@ -66,7 +66,9 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(variant: Variant, tm
             pad_token_id=pad,
             decoder_start_token_id=pad,
         )
-        answers = theirs.generate(ids, attention_mask=mask.long(), generation_config=settings)
+        answers = theirs.generate(  # type: ignore[misc]
+            ids, attention_mask=mask.long(), generation_config=settings
+        )
     found = greedy_decode(ours, ids, mask, max_new_tokens=20)
     for row, answer in enumerate(found):
         assert answers[row, 1 : len(answer) + 1].tolist() == answer
