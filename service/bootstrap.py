@@ -167,6 +167,8 @@ def load_model(directory: Path, settings: Settings, metrics: Metrics, budget: Me
         max_source_tokens=settings.max_source_tokens,
         max_output_tokens=settings.max_output_tokens,
         provider=settings.provider,
+        mode=settings.mode,
+        device_id=settings.device_id,
     )
     plan = memory_plan(bundle, runtime)
     get_logger().info("memory_plan", model=manifest.model_id, plan=str(plan))

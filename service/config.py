@@ -61,10 +61,17 @@ class Settings(BaseSettings):
 
     memory_limit_mib: Annotated[int, Field(ge=0)] = 0
     """Memory that weights, slots and caches may plan for together; 0 = what the cgroup or the machine has. A plan
-    beyond it is refused at start-up."""
+    beyond it is refused at start-up. With `provider` cuda it is the GPU's memory, and 0 sets no limit."""
 
     provider: Literal["cpu", "cuda"] = "cpu"
-    """Where the model runs."""
+    """Where the model runs: cpu takes bundles in fp32 or int8, cuda in fp16."""
+
+    mode: Literal["fast", "deterministic"] = "fast"
+    """With `provider` cuda: `deterministic` runs every step in one shape, so that no sentence's last bits depend on the
+    others; `fast` pads as little as it can. On a CPU answers never depend on company."""
+
+    device_id: Annotated[int, Field(ge=0)] = 0
+    """With `provider` cuda: which GPU."""
 
     max_source_tokens: Count = 256
     """Source tokens that one sentence may have; the model's own limit holds where it is lower."""
@@ -139,9 +146,11 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def memory_limit_bytes(self) -> int:
-        """Memory that may be planned for: as set, else what this process may use."""
-        return self.memory_limit_mib * 2**20 or available_memory()
+    def memory_limit_bytes(self) -> int | None:
+        """Memory that may be planned for: as set, else what this process may use; None for a GPU's, if not set."""
+        if self.memory_limit_mib:
+            return self.memory_limit_mib * 2**20
+        return available_memory() if self.provider == "cpu" else None
 
     @property
     def worker_count(self) -> int:

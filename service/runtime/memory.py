@@ -8,38 +8,50 @@ from service.bundle import Bundle
 from service.errors import ConfigError
 from service.graph_names import LANES
 from service.runtime.settings import RuntimeSettings
+from service.runtime.step_shapes import ENCODER_SENTENCES
+
+_LOG_PROB_BYTES = 4
+_ENCODED_TOKENS = 2048
+"""Padded tokens of one encoder batch, as the engine admits them by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Bytes by purpose, all workers together; the caches are upper bounds that fill as longer texts come."""
+    """Bytes by purpose, all workers together; the caches are upper bounds that fill as longer texts come.
+
+    With provider cuda all of it is memory of the GPU, taken at once, and `workspace` is what a step and an encoder
+    batch need beside it, by estimate.
+    """
 
     weights: int
     self_caches: int
     cross_caches: int
+    workspace: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.self_caches + self.cross_caches
+        return self.weights + self.self_caches + self.cross_caches + self.workspace
 
     def __str__(self) -> str:
-        parts = ("weights", self.weights), ("self caches", self.self_caches), ("cross caches", self.cross_caches)
+        parts = [("weights", self.weights), ("self caches", self.self_caches), ("cross caches", self.cross_caches)]
+        if self.workspace:
+            parts.append(("workspace", self.workspace))
         listed = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in parts)
         return f"{self.total / 2**20:.0f} MiB ({listed})"
 
 
 class MemoryBudget:
-    """What several models may plan for together."""
+    """What several models may plan for together; without a limit everything fits."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int | None) -> None:
         self._limit = limit_bytes
         self._spent = 0
 
     def spend(self, plan: MemoryPlan, *, model: str) -> None:
         """Count `plan`; raises ConfigError when it no longer fits."""
         self._spent += plan.total
-        if self._spent > self._limit:
+        if self._limit is not None and self._spent > self._limit:
             raise ConfigError(
                 f"model {model} plans for {plan}, {self._spent / 2**20:.0f} MiB with the models before it, "
                 f"and the limit is {self._limit / 2**20:.0f} MiB: "
@@ -56,10 +68,13 @@ def memory_plan(bundle: Bundle, settings: RuntimeSettings) -> MemoryPlan:
     outputs = min(settings.max_output_tokens, manifest.max_target_tokens)
     sources = min(settings.max_source_tokens, manifest.max_source_tokens)
     sentences = settings.row_slots + wide_blocks(settings.row_slots)
+    logits = settings.row_slots * dimensions.padded_vocabulary_size * (item + 2 * _LOG_PROB_BYTES)
+    encoded = max(_ENCODED_TOKENS, ENCODER_SENTENCES * sources) * position
     return MemoryPlan(
         weights=sum(entry.bytes for entry in manifest.files.values()),
         self_caches=settings.workers * (settings.row_slots + 1) * outputs * position,
         cross_caches=settings.workers * sentences * sources * position,
+        workspace=settings.workers * (logits + encoded) if settings.provider == "cuda" else 0,
     )
 
 
