@@ -1,0 +1,70 @@
+"""The metrics page: what the engine reports arrives, and clients cannot make it grow."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from service.engine import EngineObserver, FinishReason, RefusalReason, StepRecord, Timings
+from service.metrics import EngineMetrics, Metrics
+
+TIMINGS = Timings(queue_seconds=0.01, encode_seconds=0.02, decode_seconds=0.3, first_token_seconds=0.05, steps=7)
+STEP = StepRecord(
+    worker=0,
+    rows=5,
+    sentences=2,
+    new_tokens=4,
+    encoded_tokens=30,
+    padded_tokens=36,
+    copied_bytes=1024,
+    full_rows=1,
+    encode_seconds=0.004,
+    decode_seconds=0.002,
+    search_seconds=0.0001,
+)
+
+
+def test_what_the_engine_reports_is_on_the_page() -> None:
+    """Steps, queue, slots, refusals and finished sentences, each under its model."""
+    registry = CollectorRegistry()
+    observer: EngineObserver = EngineMetrics(Metrics(registry), "m")
+    observer.step(STEP)
+    observer.queue(3, 40)
+    observer.slots(1, 5, 2)
+    observer.refused(RefusalReason.QUEUE_FULL)
+    observer.finished(FinishReason.EOS, TIMINGS)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"dragoman_{name}", {"model": "m", **labels})
+
+    assert value("step_seconds_sum", phase="decode") == 0.002
+    assert value("step_rows_sum") == 5
+    assert value("encoder_tokens_total") == 30
+    assert value("encoder_padding_tokens_total") == 6
+    assert value("decoded_tokens_total") == 4
+    assert value("copied_bytes_total") == 1024
+    assert value("full_rows_total") == 1
+    assert (value("queue_sequences"), value("queue_tokens")) == (3, 40)
+    assert (value("row_slots_used", worker="1"), value("sentence_slots_used", worker="1")) == (5, 2)
+    assert value("refusals_total", reason="queue_full") == 1
+    assert value("sequences_total", reason="eos") == 1
+    assert value("decode_seconds_sum") == 0.3
+    assert value("queue_seconds_sum") == 0.01
+
+
+def test_a_sentence_that_never_ran_counts_its_wait_only() -> None:
+    """Cancelled in the queue: no encode or decode time of zero spoils the quantiles."""
+    registry = CollectorRegistry()
+    waiting = Timings(queue_seconds=1.0, encode_seconds=0.0, decode_seconds=0.0, first_token_seconds=0.0, steps=0)
+    EngineMetrics(Metrics(registry), "m").finished(FinishReason.CANCELLED, waiting)
+    assert registry.get_sample_value("dragoman_queue_seconds_count", {"model": "m"}) == 1
+    assert not registry.get_sample_value("dragoman_decode_seconds_count", {"model": "m"})
+
+
+def test_every_metric_of_ours_has_a_prefix_and_a_help_text() -> None:
+    """And the page can be rendered."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    for family in registry.collect():
+        assert family.documentation, family.name
+        assert family.name.startswith(("dragoman_", "process_", "python_")), family.name
+    assert b"dragoman_build_info" in generate_latest(registry)
