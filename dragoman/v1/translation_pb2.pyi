@@ -152,7 +152,9 @@ class _FallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallback.Val
     FALLBACK_UNSPECIFIED: _Fallback.ValueType  # 0
     """It was not."""
     FALLBACK_REPETITION: _Fallback.ValueType  # 1
-    """The first output repeated itself or was far too long; the answer was decoded with a ban on repeated n-grams."""
+    """The first output said the same over and over, and far more often than its source; the answer is that output up to
+    its first repetition, decoded on with a ban on repeated 3-grams.
+    """
 
 class Fallback(_Fallback, metaclass=_FallbackEnumTypeWrapper):
     """Why a sentence was decoded a second time."""
@@ -160,7 +162,9 @@ class Fallback(_Fallback, metaclass=_FallbackEnumTypeWrapper):
 FALLBACK_UNSPECIFIED: Fallback.ValueType  # 0
 """It was not."""
 FALLBACK_REPETITION: Fallback.ValueType  # 1
-"""The first output repeated itself or was far too long; the answer was decoded with a ban on repeated n-grams."""
+"""The first output said the same over and over, and far more often than its source; the answer is that output up to
+its first repetition, decoded on with a ban on repeated 3-grams.
+"""
 Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
 
 class _Precision:

@@ -164,6 +164,7 @@ def _translation(translation: Translation) -> pb.Translation:
         truncated=translation.truncated,
         unknown_character_count=translation.unknown_character_count,
         split_piece_count=translation.split_piece_count,
+        fallback_count=translation.fallback_count,
     )
 
 
@@ -179,6 +180,7 @@ def _sentence(sentence: SentenceTranslation) -> pb.Sentence:
         boundary=_BOUNDARIES[sentence.boundary],
         unknown_character_count=sentence.unknown_character_count,
         unknown_output_count=sentence.unknown_output_count,
+        fallback=pb.FALLBACK_REPETITION if sentence.guarded else pb.FALLBACK_UNSPECIFIED,
     )
 
 

@@ -21,4 +21,5 @@ def record_result(metrics: Metrics, call: Call, result: TranslationResult) -> No
         truncated = sum(sentence.end is SentenceEnd.LENGTH for sentence in translation.sentences)
         metrics.truncations.labels(model).inc(truncated)
         metrics.unknown_characters.labels(model).inc(translation.unknown_character_count)
+        metrics.fallbacks.labels(model).inc(translation.fallback_count)
         metrics.split_pieces.labels(model).inc(translation.split_piece_count)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.engine import DecodingResult, FinishReason, Hypothesis
+from service.engine import FinishReason, Hypothesis
 from service.errors import EngineError
 from service.segmentation import Boundary, is_spaced
 from service.tokenizer import Tokenizer
 from service.translator.catalogue import LanguagePair
+from service.translator.decoding import JobResult
 from service.translator.preparation import WORD_START, Piece, PreparedContent
+from service.translator.repetition import first_repeat
 from service.translator.translation import (
     Alignment,
     SentenceEnd,
@@ -44,19 +46,19 @@ def source_text(content: PreparedContent, piece: Piece) -> str:
 
 
 def assemble(
-    content: PreparedContent, results: Sequence[DecodingResult | None], tokenizer: Tokenizer, pair: LanguagePair
+    content: PreparedContent, results: Sequence[JobResult | None], tokenizer: Tokenizer, pair: LanguagePair
 ) -> Translation:
     """The translation of one content from the result of each piece, None for those that are copied."""
     text = ""
     sentences: list[SentenceTranslation] = []
-    for index, (piece, result) in enumerate(zip(content.pieces, results, strict=True)):
+    for index, (piece, ended) in enumerate(zip(content.pieces, results, strict=True)):
         text += gap_before(content, index, pair)
-        if result is None:
+        if ended is None:
             sentence_text = source_text(content, piece)
             sentences.append(_copied(piece, len(text), sentence_text))
         else:
-            sentence_text = tokenizer.decode(result.hypotheses[0].ids)
-            sentences.append(_translated(piece, result, len(text), sentence_text, tokenizer))
+            sentence_text = tokenizer.decode(ended.result.hypotheses[0].ids)
+            sentences.append(_translated(piece, ended, len(text), sentence_text, tokenizer))
         text += sentence_text
     text += gap_before(content, len(content.pieces), pair)
     return Translation(text=text, sentences=tuple(sentences), hypotheses=_joined(content, sentences, pair))
@@ -71,9 +73,8 @@ def _copied(piece: Piece, start: int, text: str) -> SentenceTranslation:
     )
 
 
-def _translated(
-    piece: Piece, result: DecodingResult, start: int, text: str, tokenizer: Tokenizer
-) -> SentenceTranslation:
+def _translated(piece: Piece, ended: JobResult, start: int, text: str, tokenizer: Tokenizer) -> SentenceTranslation:
+    result = ended.result
     best = result.hypotheses[0]
     if best.finish_reason not in _ENDS:
         raise EngineError(f"a hypothesis ended by {best.finish_reason.value}: this is a bug")
@@ -89,6 +90,7 @@ def _translated(
         hypotheses=tuple(TextHypothesis(text=tokenizer.decode(one.ids), score=one.score) for one in several),
         unknown_character_count=piece.encoding.unknown_count,
         unknown_output_count=best.ids.count(tokenizer.unk_id),
+        guarded=ended.guarded,
     )
 
 
@@ -148,10 +150,14 @@ def _target_tokens(ids: Sequence[int], start: int, tokenizer: Tokenizer) -> tupl
 
 
 def settled_text(ids: Sequence[int], tokenizer: Tokenizer, pair: LanguagePair) -> str:
-    """The text of a running hypothesis without its last word, which may not be finished (without its last token in
-    languages that write no spaces). Further tokens only add to it."""
+    """The text of a running hypothesis as far as nothing will change it; further tokens only add to it.
+
+    Held back are the last word, which may not be finished (the last token in languages that write no spaces), and
+    everything from the first repetition on, which may turn out to be a loop.
+    """
     settled = max(len(ids) - 1, 0)
     if is_spaced(pair.target):
         while settled > 0 and not tokenizer.target_piece(ids[settled]).startswith(WORD_START):
             settled -= 1
-    return tokenizer.decode(ids[:settled])
+    repeat = first_repeat(ids)
+    return tokenizer.decode(ids[: settled if repeat is None else min(settled, repeat)])

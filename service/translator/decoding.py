@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.engine import DecodingOptions, DecodingResult, Engine, Priority, Ticket
 from service.errors import OverloadedError
+from service.translator.repetition import GUARD_NGRAM_SIZE, first_repeat, is_looping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +31,11 @@ class JobTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """Job `index` has ended."""
+    """Job `index` has ended; `guarded` if it was decoded twice, as its first result repeated itself."""
 
     index: int
     result: DecodingResult
+    guarded: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ class DecodingRun:
         self._patient = patient
         self._wants_tokens = wants_tokens
         self._next = 0
+        self._again: dict[int, DecodingJob] = {}
+        self._guarded: set[int] = set()
         self._tickets: dict[int, Ticket] = {}
         self._events: asyncio.Queue[JobTokens | _JobEnded] = asyncio.Queue()
 
@@ -75,17 +79,29 @@ class DecodingRun:
         """Tokens (if wanted) and results of all jobs, as they come. Raises the first job's error."""
         try:
             self._submit_first()
-            while self._tickets or self._next < len(self._jobs):
+            while self._tickets or self._again or self._next < len(self._jobs):
                 await self._fill_window()
                 event = await self._events.get()
                 if isinstance(event, JobTokens):
                     yield event
-                    continue
-                del self._tickets[event.index]
-                yield JobResult(index=event.index, result=event.future.result())
+                elif (result := self._accepted(event)) is not None:
+                    yield result
         finally:
             for ticket in self._tickets.values():
                 ticket.cancel()
+
+    def _accepted(self, event: _JobEnded) -> JobResult | None:
+        """The job's result; None if it repeats itself, and is to be decoded once more with a guard."""
+        del self._tickets[event.index]
+        result, guarded = event.future.result(), event.index in self._guarded
+        job, best = self._jobs[event.index], result.hypotheses[0].ids
+        kept = first_repeat(best)
+        if guarded or kept is None or not is_looping(best, job.source_ids):
+            return JobResult(index=event.index, result=result, guarded=guarded)
+        self._guarded.add(event.index)
+        options = replace(job.options, no_repeat_ngram_size=GUARD_NGRAM_SIZE, target_prefix=best[:kept])
+        self._again[event.index] = replace(job, options=options)
+        return None
 
     def _submit_first(self) -> None:
         if self._patient:
@@ -104,10 +120,11 @@ class DecodingRun:
                 await asyncio.sleep(refusal.retry_after_seconds)
 
     def _has_room(self) -> bool:
-        return self._next < len(self._jobs) and len(self._tickets) < self._window
+        return bool(self._again or self._next < len(self._jobs)) and len(self._tickets) < self._window
 
     def _submit(self) -> None:
-        index, job = self._next, self._jobs[self._next]
+        """Puts the next job into the engine: one to be repeated, or else a new one."""
+        index, job = next(iter(self._again.items())) if self._again else (self._next, self._jobs[self._next])
         loop = asyncio.get_running_loop()
 
         def post(event: JobTokens | _JobEnded) -> None:
@@ -121,5 +138,6 @@ class DecodingRun:
             job.source_ids, job.options, priority=self._priority, deadline=self._deadline, on_token=on_token
         )
         self._tickets[index] = ticket
-        self._next += 1
+        if self._again.pop(index, None) is None:
+            self._next += 1
         ticket.future.add_done_callback(lambda future: post(_JobEnded(index=index, future=future)))

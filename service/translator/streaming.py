@@ -42,8 +42,8 @@ class DeltaBuilder:
             self._gap = gap_before(self._content, self._current, self._pair)
         if self._current == len(self._content.pieces):
             delta, self._gap = delta + self._gap, ""
-        elif self._settled.get(self._current):
-            delta += self._advance(self._settled.pop(self._current))
+        elif len(settled := self._settled.pop(self._current, "")) > len(self._sent):
+            delta += self._advance(settled)
         return delta
 
     def _advance(self, text: str) -> str:

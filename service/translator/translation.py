@@ -91,7 +91,10 @@ class TextHypothesis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentenceTranslation:
-    """One sentence, or one piece of a sentence that was cut; spans count code points of content and translation."""
+    """One sentence, or one piece of a sentence that was cut; spans count code points of content and translation.
+
+    `guarded` says that it was decoded twice, the second time with a ban on repetitions.
+    """
 
     source_span: Span
     target_span: Span
@@ -103,6 +106,7 @@ class SentenceTranslation:
     hypotheses: tuple[TextHypothesis, ...] = ()
     unknown_character_count: int = 0
     unknown_output_count: int = 0
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +126,11 @@ class Translation:
     def unknown_character_count(self) -> int:
         """Source characters without a token."""
         return sum(sentence.unknown_character_count for sentence in self.sentences)
+
+    @property
+    def fallback_count(self) -> int:
+        """Sentences decoded a second time with a guard."""
+        return sum(sentence.guarded for sentence in self.sentences)
 
     @property
     def split_piece_count(self) -> int:

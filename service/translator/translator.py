@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from service.engine import DecodingResult, Priority
+from service.engine import Priority
 from service.errors import DeadlineError, InvalidInputError
 from service.translator.assembly import assemble
 from service.translator.catalogue import LanguagePair, ModelCatalogue, ServedModel
-from service.translator.decoding import DecodingJob, DecodingRun, JobTokens
+from service.translator.decoding import DecodingJob, DecodingRun, JobResult, JobTokens
 from service.translator.preparation import PreparedContent, decoding_options, prepare_contents
 from service.translator.streaming import DeltaBuilder
 from service.translator.translation import (
@@ -70,12 +70,12 @@ class Translator:
         """
         async with _deadline_at(deadline):
             work = await self._prepare(request)
-            results: list[DecodingResult | None] = [None] * len(work.jobs)
+            results: list[JobResult | None] = [None] * len(work.jobs)
             run = self._run(work, priority=priority, deadline=deadline)
             async with aclosing(run.events()) as events:
                 async for event in events:
                     if not isinstance(event, JobTokens):
-                        results[event.index] = event.result
+                        results[event.index] = event
             return await self._finish(work, results)
 
     async def stream(
@@ -152,7 +152,7 @@ class Translator:
         async with _deadline_at(deadline):
             work = await self._prepare(request)
             deltas = DeltaBuilder(work.contents[0], work.model.tokenizer, work.pair)
-            results: list[DecodingResult | None] = [None] * len(work.jobs)
+            results: list[JobResult | None] = [None] * len(work.jobs)
             _put_text(queue, deltas.take())
             run = self._run(
                 work, priority=Priority.INTERACTIVE, deadline=deadline, wants_tokens=request.options.beam_size == 1
@@ -163,14 +163,14 @@ class Translator:
                     if isinstance(event, JobTokens):
                         deltas.add_tokens(piece, event.ids)
                     else:
-                        results[event.index] = event.result
+                        results[event.index] = event
                         deltas.add_result(piece, event.result.hypotheses[0].ids)
                     _put_text(queue, deltas.take())
             queue.put_nowait(await self._finish(work, results))
 
-    async def _finish(self, work: _Work, results: Sequence[DecodingResult | None]) -> TranslationResult:
+    async def _finish(self, work: _Work, results: Sequence[JobResult | None]) -> TranslationResult:
         ended = time.monotonic()
-        done = [result for result in results if result is not None]
+        done = [ended.result for ended in results if ended is not None]
         if sum(len(content.text) for content in work.contents) > _LONG_TEXT:
             translations = await asyncio.to_thread(_assemble_all, work, results)
         else:
@@ -204,7 +204,7 @@ class Translator:
             raise InvalidInputError(message, field="contents")
 
 
-def _assemble_all(work: _Work, results: Sequence[DecodingResult | None]) -> tuple[Translation, ...]:
+def _assemble_all(work: _Work, results: Sequence[JobResult | None]) -> tuple[Translation, ...]:
     by_place = dict(zip(work.places, results, strict=True))
     return tuple(
         assemble(

@@ -61,13 +61,15 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 class EchoRunner:
-    """Its decoder says the source tokens again, one a step, then EOS. `gate` closed makes every step wait."""
+    """Its decoder says the source tokens again, one a step, then EOS. `gate` closed makes every step wait;
+    `looping`, it says the fourth to eighth tokens over and over, unless they are banned."""
 
     def __init__(self, tokenizer: Tokenizer, *, row_slots: int = 8) -> None:
         size = tokenizer.vocabulary_size
         self.gate = threading.Event()
         self.gate.set()
         self.failing = False
+        self.looping = False
         self.steps = 0
         self.limits = ModelLimits(
             row_slots=row_slots,
@@ -107,7 +109,9 @@ class EchoRunner:
         log_probs = np.tile(-5.0 - 0.01 * np.arange(size, dtype=np.float32), (rows, 1))
         for row, (slot, past) in enumerate(zip(batch.sentence_slots, batch.past_lengths, strict=True)):
             source = self._sources[int(slot)]
-            log_probs[row, source[min(int(past), len(source) - 1)]] = -0.1
+            place = 3 + (int(past) - 3) % 5 if self.looping and past >= 3 else int(past)
+            log_probs[row, self.limits.eos_id] = -2.0
+            log_probs[row, source[min(place, len(source) - 1)]] = -0.1
         log_probs[batch.bans[:, 0], batch.bans[:, 1]] = -np.inf
         best = np.argsort(-log_probs, axis=1, kind="stable")[:, : batch.best]
         return StepOutput(

@@ -295,6 +295,40 @@ async def test_a_failed_step_is_an_engine_error_without_details(translator: Tran
     assert "secret" not in str(caught.value)
 
 
+LOOPED = "The quick brown fox jumps over the lazy dog."
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 2}, {"return_alignments": True, "return_token_scores": True}])
+async def test_a_loop_is_decoded_again_with_a_guard_and_told(
+    translator: Translator, runner: EchoRunner, options: dict[str, Any]
+) -> None:
+    """The answer keeps what came before the first repetition, ends, and says that a guard was needed."""
+    runner.looping = True
+    result = await translate(translator, request(f"I love you. {LOOPED}", "How are you?", **options))
+    translation = result.translations[0]
+    assert (translation.fallback_count, translation.truncated) == (1, False)
+    looped = translation.sentences[1]
+    assert looped.guarded
+    assert looped.end is SentenceEnd.EOS
+    assert not translation.sentences[0].guarded
+    assert len(translation.text) < 3 * len(LOOPED)
+    if looped.alignment is not None:
+        assert len(looped.token_scores) == len(looped.alignment.target_tokens)
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 2}, {"temperature": 0.01, "seed": 1}])
+async def test_a_streamed_loop_equals_the_unary_answer(
+    translator: Translator, runner: EchoRunner, options: dict[str, Any]
+) -> None:
+    """Nothing that might be taken back was sent."""
+    runner.looping = True
+    asked = request(f"I love you.\n{LOOPED} How are you?", **options)
+    deltas, result = await collect(translator, asked)
+    assert result.translations[0].fallback_count == 1
+    assert "".join(deltas) == result.translations[0].text
+    assert result.translations == (await translate(translator, asked)).translations
+
+
 async def collect(translator: Translator, asked: TranslationRequest) -> tuple[list[str], TranslationResult]:
     """The deltas and the result of a stream."""
     deltas: list[str] = []
