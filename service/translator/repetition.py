@@ -1,7 +1,7 @@
 """Finds translations that say the same thing over and over, a failure that neural decoders are known for.
 
-Holtzman et al. 2020 (https://arxiv.org/abs/1904.09751) describe it; here a token 4-gram that was there before counts as a
-repeat, so that short periods count by their overlaps.
+Holtzman et al. 2020 (https://arxiv.org/abs/1904.09751) describe it. Here a token 4-gram that was there before counts as
+a repeat, so that short periods count by their overlaps.
 """
 
 from __future__ import annotations
