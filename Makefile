@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
 export TORCH_FLAGS ?=
-.PHONY: help install demo test test-all lint format proto clean
+.PHONY: help install demo test test-all gpu-smoke lint format proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -30,6 +30,10 @@ test: $(VENV)/.installed ## Unit, integration and end-to-end tests (under 8 minu
 
 test-all: $(VENV)/.installed ## All tests, the long ones too
 	@$(BIN)/python -m pytest -m ""
+
+# On a machine with a GPU: first replace ONNX Runtime in the environment, as docs/gpu.md says. Exit code 3: no GPU here.
+gpu-smoke: $(VENV)/.installed ## Twenty ragged decode steps in fp16 on a GPU, compared with the CPU
+	@$(BIN)/python -m tests.gpu_smoke $(GPU_SMOKE_FLAGS)
 
 lint: $(VENV)/.installed ## Style, format, strict typing and the wire contract
 	@$(BIN)/ruff check --quiet .

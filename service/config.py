@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     """Port of /metrics over HTTP; 0 takes any free one, which is printed."""
 
     workers: Annotated[int, Field(ge=0)] = 0
-    """Worker threads per model, each with slots of its own; 0 = cores this process may use / `threads-per-worker`."""
+    """Worker threads per model, each with slots of its own; 0 = cores this process may use / `threads-per-worker`, and
+    one with `provider` cuda."""
 
     threads_per_worker: Count = 1
     """Threads that ONNX Runtime uses inside one worker's step."""
@@ -154,8 +155,10 @@ class Settings(BaseSettings):
 
     @property
     def worker_count(self) -> int:
-        """Worker threads per model: as set, else as many as the cores that this process may use hold."""
-        return self.workers or max(1, available_cores() // self.threads_per_worker)
+        """Worker threads per model: as set, else as many as the cores that this process may use hold, or one per GPU."""
+        if self.workers or self.provider == "cuda":
+            return self.workers or 1
+        return max(1, available_cores() // self.threads_per_worker)
 
 
 def load_settings(arguments: Sequence[str]) -> Settings:

@@ -23,11 +23,16 @@ def owner_by_lane(places: SentenceMap, rows: int) -> list[int]:
 
 
 @given(
-    st.lists(st.integers(1, 8), min_size=1, max_size=12), st.randoms(use_true_random=False), st.sets(st.integers(0, 11))
+    st.lists(st.integers(1, 8), min_size=1, max_size=12),
+    st.randoms(use_true_random=False),
+    st.sets(st.integers(0, 11)),
+    st.booleans(),
 )
-def test_every_row_gets_the_result_of_its_own_sentence(lanes: list[int], shuffle: Random, closed: set[int]) -> None:
-    """Whatever mix of greedy and beam sentences is open, in whatever order their rows lie."""
-    places = SentenceMap(fake_runner.limits(row_slots=ROWS))
+def test_every_row_gets_the_result_of_its_own_sentence(
+    lanes: list[int], shuffle: Random, closed: set[int], all_places: bool
+) -> None:
+    """Whatever mix of greedy and beam sentences is open, in whatever order their rows lie, all places read or not."""
+    places = SentenceMap(fake_runner.limits(row_slots=ROWS), all_places=all_places)
     open_slots: dict[int, int] = {}
     for slot, count in enumerate(lanes):
         if sum(open_slots.values()) + count <= ROWS:
@@ -41,6 +46,8 @@ def test_every_row_gets_the_result_of_its_own_sentence(lanes: list[int], shuffle
     if not rows:
         return
     places.arrange(rows)
+    if all_places:
+        assert (places.narrow_count, places.wide_count) == (len(places.narrow_rows), len(places.wide_rows))
     assert owner_by_lane(places, len(rows)) == list(range(len(rows)))
     assert places.narrow_rows[: places.narrow_count].max() < len(rows)
     assert places.wide_rows[: places.wide_count].max() < len(rows)
