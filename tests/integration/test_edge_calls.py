@@ -248,6 +248,13 @@ async def test_a_stream_refuses_several_hypotheses(client: AsyncTranslationClien
     assert caught.value.field == "options.num_hypotheses"
 
 
+async def test_compressed_requests_are_understood(server: EdgeServer) -> None:
+    """gzip, for clients on slow lines."""
+    async with aio.insecure_channel(server.address, compression=grpc.Compression.Gzip) as channel:
+        stub: pb_grpc.TranslationServiceAsyncStub = pb_grpc.TranslationServiceStub(channel)
+        assert (await stub.Translate(request(LETTER))).translations[0].text == LETTER
+
+
 def test_the_blocking_client_does_the_same() -> None:
     """Translate, stream, bulk and errors, from a thread without an event loop."""
 

@@ -1,0 +1,86 @@
+"""Wiring: what start-up refuses, and the watchdog."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from email.message import Message
+
+import pytest
+
+from service import bootstrap
+from service.bootstrap import refuse_two_runtimes, watch_engines
+from service.config import Settings
+from service.engine import DecodingOptions
+from service.errors import ConfigError
+from service.rpc.health import HealthStates
+from tests.doubles.echo_model import EchoRunner, echo_model, tiny_tokenizer
+
+
+class _Distribution:
+    """An installed package, as far as its name goes."""
+
+    def __init__(self, name: str) -> None:
+        self.metadata = Message()
+        self.metadata["Name"] = name
+
+
+@pytest.mark.parametrize(
+    ("installed", "accepted"),
+    [
+        (["onnxruntime"], True),
+        (["onnxruntime-gpu", "numpy"], True),
+        (["onnxruntime", "onnxruntime-gpu"], False),
+        (["ONNXRuntime-GPU", "onnxruntime"], False),
+    ],
+)
+def test_two_onnx_runtimes_are_refused(monkeypatch: pytest.MonkeyPatch, installed: list[str], accepted: bool) -> None:
+    """They overwrite each other's files, so that neither can be trusted."""
+    monkeypatch.setattr(bootstrap, "distributions", lambda: [_Distribution(name) for name in installed])
+    if accepted:
+        refuse_two_runtimes()
+        return
+    with pytest.raises(ConfigError, match="both installed"):
+        refuse_two_runtimes()
+
+
+def test_this_environment_holds_one_runtime() -> None:
+    """Otherwise every other test would be in doubt."""
+    assert importlib.metadata.version("onnxruntime")
+    refuse_two_runtimes()
+
+
+async def test_the_watchdog_turns_liveness_off_while_a_runner_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work waits and no step ends: not alive. The step ends after all: alive again. Idle is alive."""
+    monkeypatch.setattr(bootstrap, "_WATCH_SECONDS", 0.01)
+    runner = EchoRunner(tiny_tokenizer())
+    model = echo_model(tiny_tokenizer(), runner=runner)
+    health = HealthStates()
+    states: list[bool] = []
+    changed = asyncio.Event()
+
+    async def note(*, alive: bool) -> None:
+        if states[-1:] != [alive]:
+            states.append(alive)
+            changed.set()
+
+    monkeypatch.setattr(health, "set_alive", note)
+    settings = Settings(bundle=("a",), stall_seconds=0.05)  # type: ignore[arg-type]
+    model.engine.start()
+    watch = asyncio.create_task(watch_engines([model.engine], health, settings))
+
+    async def next_change() -> None:
+        async with asyncio.timeout(20):
+            await changed.wait()
+        changed.clear()
+
+    await next_change()
+    runner.gate.clear()
+    ticket = model.engine.submit(model.tokenizer.encode("I love you.").ids, DecodingOptions())
+    await next_change()
+    runner.gate.set()
+    await next_change()
+    assert states == [True, False, True]
+    assert ticket.future.result(20).hypotheses
+    watch.cancel()
+    await asyncio.to_thread(model.engine.shutdown, grace_seconds=5.0)
