@@ -155,7 +155,7 @@ class Settings(BaseSettings):
 
     @property
     def worker_count(self) -> int:
-        """Worker threads per model: as set, else as many as the cores that this process may use hold, or one per GPU."""
+        """Worker threads per model: as set, else as many as the cores of this process hold, or one on a GPU."""
         if self.workers or self.provider == "cuda":
             return self.workers or 1
         return max(1, available_cores() // self.threads_per_worker)
