@@ -205,6 +205,15 @@ def test_precision_and_provider_must_fit(bundle: Bundle, half_bundle: Bundle) ->
         load_runners(half_bundle, small(rows=4))
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_falling_back_to_a_cpu_is_refused(half_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a GPU cannot be used ONNX Runtime opens the graph on the CPU and only warns; we refuse."""
+    chosen = dataclasses.replace(small(rows=4), provider="cuda", device_id=99)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.raises(ConfigError, match="cannot use cuda device 99 on this machine"):
+        load_runners(half_bundle, chosen)
+
+
 def test_a_bundle_without_the_copy_graph_is_refused(bundle: Bundle) -> None:
     """Bundles of before it existed serve on a CPU, and nowhere else."""
     graphs = bundle.manifest.graphs.model_copy(update={"copy_positions": None})
