@@ -17,7 +17,8 @@ STUBS = ["translation_pb2.py", "translation_pb2.pyi", "translation_pb2_grpc.py",
 def test_committed_stubs_are_what_the_contract_generates(tmp_path: Path) -> None:
     """Generating again gives the committed files, byte for byte."""
     spec = importlib.util.spec_from_file_location("generate_stubs", REPOSITORY / "proto" / "generate_stubs.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.generate(tmp_path) == 0
