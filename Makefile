@@ -35,6 +35,19 @@ test-all: $(VENV)/.installed ## All tests, the long ones too
 gpu-smoke: $(VENV)/.installed ## Twenty ragged decode steps in fp16 on a GPU, compared with the CPU
 	@$(BIN)/python -m tests.gpu_smoke $(GPU_SMOKE_FLAGS)
 
+# What is compared: a Marian checkpoint, sentences and their references; set each, or DRAGOMAN_TEST_DATA for all three.
+BENCH_CHECKPOINT ?= $(if $(DRAGOMAN_TEST_DATA),$(DRAGOMAN_TEST_DATA)/models/opus-mt-zh-en)
+BENCH_TEXT ?= $(if $(DRAGOMAN_TEST_DATA),$(DRAGOMAN_TEST_DATA)/data/flores/dev.zh.gz)
+BENCH_REFERENCES ?= $(if $(DRAGOMAN_TEST_DATA),$(DRAGOMAN_TEST_DATA)/data/flores/dev.en.gz)
+BENCH_BUNDLE ?= bundles/bench-int8
+BENCH_FLAGS ?=
+bench: $(VENV)/.installed ## Engine beside CTranslate2 and transformers as libraries (15 minutes, an idle machine)
+	@[ -n "$(BENCH_CHECKPOINT)" ] && [ -n "$(BENCH_TEXT)" ] && [ -n "$(BENCH_REFERENCES)" ] || { \
+		echo "Set BENCH_CHECKPOINT, BENCH_TEXT and BENCH_REFERENCES, or DRAGOMAN_TEST_DATA: see docs/benchmarks.md" >&2; exit 2; }
+	@[ -d "$(BENCH_BUNDLE)" ] || $(BIN)/python -m exporter export --checkpoint "$(BENCH_CHECKPOINT)" --precision int8 --output "$(BENCH_BUNDLE)"
+	@$(BIN)/python -m loadtests.bench --bundle "$(BENCH_BUNDLE)" --checkpoint "$(BENCH_CHECKPOINT)" \
+		--text "$(BENCH_TEXT)" --references "$(BENCH_REFERENCES)" $(BENCH_FLAGS)
+
 lint: $(VENV)/.installed ## Style, format, strict typing and the wire contract
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run make format"; $(BIN)/ruff format --check .; exit 1; }

@@ -42,6 +42,7 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
     "service.__main__": frozenset({"service.bootstrap", "service.logging"}),
 }
 EXPORTER_MAY_IMPORT = LEAVES - {"service.config"} | {"service.engine", "service.runtime", "service.tokenizer"}
+BENCH_MAY_IMPORT = LEAVES | {"service.engine", "service.runtime", "service.tokenizer"}
 CLIENT_MAY_IMPORT = frozenset({"grpc", "google", "dragoman", "matplotlib"})
 FORBIDDEN_IN_SERVICE = frozenset({"exporter", "torch", "transformers", "onnx", "onnxscript", "loadtests", "examples"})
 
@@ -133,11 +134,19 @@ def test_the_exporter_sees_only_what_serves() -> None:
 
 
 def test_load_tests_are_clients() -> None:
-    """A load test sees the service from outside: its client and its stubs."""
+    """A load test sees the service from outside: its client and its stubs. The bench alone measures the library."""
     for name, path in modules_of("loadtests"):
         imported = imports_of(name, path)
         assert "exporter" not in top_level(imported), name
-        assert parts_of(imported, "service") <= {"service.client", "service.errors"}, name
+        allowed = BENCH_MAY_IMPORT if name.startswith("loadtests.bench") else {"service.client", "service.errors"}
+        assert parts_of(imported, "service") <= allowed, name
+
+
+def test_the_product_imports_no_peer() -> None:
+    """CTranslate2, which the benchmarks compare us with, is no part of us: it lives in an environment of its own."""
+    for room in ("dragoman", "service", "exporter", "examples"):
+        for name, path in modules_of(room):
+            assert "ctranslate2" not in top_level(imports_of(name, path)), name
 
 
 def test_nothing_imports_the_tests() -> None:
