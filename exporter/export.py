@@ -22,7 +22,7 @@ from exporter.graphs import AlignmentHead, DecoderStepGraph, EncoderGraph
 from exporter.packaging import Contents, fused_attention, staged, write_bundle
 from exporter.presets import PRESETS, graph_precision
 from exporter.probes import Probes, answer_greedily, ask, probe_texts, read_lines, with_eos
-from exporter.proof import Proof, prove
+from exporter.proof import Proof, prove, refuse_beyond_ties
 from exporter.quantize import ClippedInputs, InputRanges, Scales, activation_scales
 from exporter.scoring import score
 from exporter.serving import BundleEngine, bundle_engine, open_runner
@@ -189,9 +189,11 @@ def refer(subject: Subject, scratch: Path, options: ExportOptions, stages: Stage
         questions = ask(subject.checkpoint, subject.tokenizer, proof_texts(subject, options))
         answers = with_eos(answer_greedily(engine, questions), subject.checkpoint.model.config.eos_id)
     probes = Probes(questions=questions, answers=answers)
+    differences = checked(subject, probes, observer, stages)
+    refuse_beyond_ties(differences)
     return Reference(
         probes=probes,
-        preferred_otherwise=checked(subject, probes, observer, stages),
+        preferred_otherwise=differences,
         heads=scored_heads(subject, probes),
         scales=scales,
         clipped_share=None if clipped is None else clipped.share,
@@ -291,7 +293,7 @@ def proved(bundle: Bundle, subject: Subject, reference: Reference, options: Expo
         return None
     runner = open_runner(bundle, threads=options.threads)
     proof = prove(runner, subject.checkpoint.model, reference.probes, reference.preferred_otherwise)
-    proof.check(exact=options.precision == "fp32")
+    proof.check(exact=options.precision == "fp32", fused=options.fused)
     return proof
 
 

@@ -33,8 +33,9 @@ OPSET = 23
 WEIGHTS_FILE = "weights.bin"
 INLINE_LIMIT = 1024
 """Tensors below this many bytes stay inside the graph."""
-ALIGNMENT = 4096
-"""Offsets in the weights file are multiples of a page, so that ONNX Runtime can map it."""
+PAGE, CACHE_LINE = 4096, 64
+"""Offsets in the weights file: large tensors begin on a page, so that ONNX Runtime can map them, others on a line."""
+LARGE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +164,7 @@ def cleaned(model: ir.Model) -> None:
 
 
 class WeightsFile:
-    """Appends tensors to one file, each content once, at page-aligned offsets."""
+    """Appends tensors to one file, each content once."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -173,7 +174,8 @@ class WeightsFile:
         """Write ``data`` unless it is there already; return its offset."""
         key = hashlib.sha256(data).digest()
         if key not in self._offsets:
-            self._file.write(b"\0" * (-self._file.tell() % ALIGNMENT))
+            boundary = PAGE if len(data) >= LARGE else CACHE_LINE
+            self._file.write(b"\0" * (-self._file.tell() % boundary))
             self._offsets[key] = self._file.tell()
             self._file.write(data)
         return self._offsets[key]

@@ -9,7 +9,7 @@ import torch
 
 from exporter.export import PROOF_SENTENCES
 from exporter.probes import Probes, answer_greedily, ask, probe_texts, read_lines, with_eos
-from exporter.proof import Proof, prove
+from exporter.proof import Proof, beyond_ties, prove
 from exporter.serving import engine_over, open_runner
 from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
 from exporter.teacher import disagreements
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     )
     worst = max(case.largest_difference for case in proof.logits)
     print(f"{args.bundle}: files as the manifest says, largest log-probability difference {worst:.2g}")
-    otherwise = len(proof.greedy.beyond_ties)
+    otherwise = len(beyond_ties(proof.greedy.preferred_otherwise))
     print(f"{otherwise} steps of {proof.greedy.sentences} greedy answers are not what PyTorch prefers, ties left out")
     return 0
 
@@ -89,5 +89,6 @@ def verify(
     preferred_otherwise = disagreements(checkpoint.model, questions.sources, answers, questions.limits)
     probes = Probes(questions=questions, answers=answers)
     proof = prove(runner, checkpoint.model, probes, preferred_otherwise)
-    proof.check(exact=bundle.manifest.precision == "fp32")
+    fused = bundle.manifest.graphs.decoder.fused_attention > 0
+    proof.check(exact=bundle.manifest.precision == "fp32", fused=fused)
     return proof
