@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
 export TORCH_FLAGS ?=
-.PHONY: help install demo test test-all gpu-smoke lint format proto clean
+.PHONY: help install demo test test-all bench gpu-smoke lint format proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
