@@ -9,12 +9,22 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOMS = ("dragoman", "service", "exporter", "loadtests", "examples", "proto", "tests")
 # Anybody inside `service` may import these.
-LEAVES = frozenset({"service.errors", "service.config", "service.bundle", "service.cpu", "service.graph_names"})
+LEAVES = frozenset(
+    {
+        "service.errors",
+        "service.config",
+        "service.bundle",
+        "service.available_memory",
+        "service.cpu",
+        "service.graph_names",
+    }
+)
 # What each part of `service` may import of the rest of `service`, beside itself and the leaves.
 SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
     "service.errors": frozenset(),
     "service.config": frozenset(),
     "service.bundle": frozenset(),
+    "service.available_memory": frozenset(),
     "service.cpu": frozenset(),
     "service.graph_names": frozenset(),
     "service.tokenizer": frozenset(),

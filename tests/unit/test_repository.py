@@ -75,8 +75,8 @@ def test_no_pickle_is_tracked(tracked: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("pattern", "text"),
     [
-        (MACHINE_PATHS, "--data /work" + "/x"),
-        (MACHINE_PATHS, "cd /home" + "/somebody"),
+        (MACHINE_PATHS, "--data /" + "work/x"),
+        (MACHINE_PATHS, "cd /" + "home/somebody"),
         (OUTSIDE, "../" + "shared/data"),
         (REGISTRIES, "https://pypi" + ".org/simple"),
     ],
