@@ -15,6 +15,10 @@ from service.engine.sequence import Sequence, SequenceStatus
 from service.errors import DeadlineError, OverloadedError, UnavailableError
 
 
+_LEAST_RETRY_SECONDS = 0.05
+"""An engine that has not yet learned how long things take must not invite callers to try again at once."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLimits:
     """Bounds and weights of admission.
@@ -89,7 +93,7 @@ class Scheduler:
             full = len(self) >= self._limits.max_waiting_sequences
             if full or (len(self) and self._tokens + tokens > self._limits.max_waiting_tokens):
                 self._observer.refused(RefusalReason.QUEUE_FULL)
-                raise OverloadedError("the queue is full", retry_after_seconds=wait)
+                raise OverloadedError("the queue is full", retry_after_seconds=max(wait, _LEAST_RETRY_SECONDS))
             run = self.cost.run_seconds(tokens, sequence.max_output_tokens)
             if sequence.deadline is not None and self._clock() + wait + run > sequence.deadline:
                 self._observer.refused(RefusalReason.DEADLINE)
