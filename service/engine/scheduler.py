@@ -14,7 +14,6 @@ from service.engine.options import Priority
 from service.engine.sequence import Sequence, SequenceStatus
 from service.errors import DeadlineError, OverloadedError, UnavailableError
 
-
 _LEAST_RETRY_SECONDS = 0.05
 """An engine that has not yet learned how long things take must not invite callers to try again at once."""
 
