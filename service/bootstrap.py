@@ -32,6 +32,7 @@ WARM_UP_SECONDS = 120.0
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _STALLED_STEPS = 100
 _WATCH_SECONDS = 1.0
+_CLOSING_SECONDS = 0.2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,8 +70,9 @@ class Application:
         finally:
             if watch is not None:
                 watch.cancel()
-            await self.server.stop(None)
-            await asyncio.gather(*(asyncio.to_thread(model.engine.shutdown, grace_seconds=1.0) for model in models))
+            # First the engines, so that calls which have outlasted the drain end with UNAVAILABLE and not cut off.
+            await asyncio.gather(*(asyncio.to_thread(model.engine.shutdown, grace_seconds=0.0) for model in models))
+            await self.server.stop(_CLOSING_SECONDS)
 
     async def _load(self, models: list[ServedModel]) -> None:
         budget = MemoryBudget(self.settings.memory_limit_bytes)

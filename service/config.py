@@ -107,8 +107,9 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
     """Time that accepted calls get to finish after SIGTERM."""
 
-    readiness_grace_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Time between failing readiness and refusing new calls after SIGTERM, for load balancers to notice."""
+    readiness_grace_seconds: Annotated[float, Field(ge=0)] = 0.5
+    """Time between failing readiness and refusing new calls after SIGTERM, for clients that watch health to go
+    elsewhere. Where only load balancers or endpoints watch it, give them as long as they need."""
 
     stall_seconds: Seconds = 60.0
     """Liveness fails when work waits and no step has finished for this long, and for 100 usual steps."""

@@ -1,9 +1,10 @@
-"""How clients should call: retries with throttling, all replicas in turn, no hedging.
+"""How clients should call: retries with throttling, all replicas in turn, health watched, no hedging.
 
 UNAVAILABLE and RESOURCE_EXHAUSTED are retried, as then nothing was done yet; the server's `grpc-retry-pushback-ms`
 sets the pause. The throttle stops retries of a client most of whose calls fail, so that a service which is down is not
-buried. Hedging (asking twice at once) would double the load of decoding and is left out on purpose. A translation
-changes nothing, so that every call may be repeated. Format: https://github.com/grpc/grpc-proto (service_config.proto).
+buried. Health is watched on every connection, so that a server which is loading or draining gets no calls. Hedging
+(asking twice at once) would double the load of decoding and is left out on purpose. A translation changes nothing, so
+that every call may be repeated. Format: https://github.com/grpc/grpc-proto (service_config.proto).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 SERVICE_CONFIG: str = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": "dragoman.v1.TranslationService"},
         "methodConfig": [
             {
                 "name": [{"service": "dragoman.v1.TranslationService"}],

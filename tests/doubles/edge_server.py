@@ -56,7 +56,12 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def edge_server(
-    *, max_deadline_seconds: float = 60.0, bulk_items_in_flight: int = 4, max_waiting: int = 16, opened: bool = True
+    *,
+    max_deadline_seconds: float = 60.0,
+    bulk_items_in_flight: int = 4,
+    max_waiting: int = 16,
+    opened: bool = True,
+    port: int = 0,
 ) -> AsyncIterator[EdgeServer]:
     """Starts one, and stops it afterwards; `opened` False leaves it without a translator, as while loading."""
     metrics = Metrics(CollectorRegistry())
@@ -80,7 +85,7 @@ async def edge_server(
         reflection=True,
     )
     server = build_server(servicer, interceptor, health, options)
-    port = bind(server, "127.0.0.1", 0)
+    bound = bind(server, "127.0.0.1", port)
     model.engine.start()
     await server.start()
     if opened:
@@ -88,7 +93,7 @@ async def edge_server(
         await health.set_ready(ready=True)
     try:
         yield EdgeServer(
-            address=f"127.0.0.1:{port}",
+            address=f"127.0.0.1:{bound}",
             runner=runner,
             engine=model.engine,
             metrics=metrics,

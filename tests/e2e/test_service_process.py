@@ -142,6 +142,23 @@ def test_a_second_sigterm_does_not_wait(tiny_bundle: Path) -> None:
         service.finish()
 
 
+def test_what_outlasts_the_drain_ends_with_unavailable(tiny_bundle: Path) -> None:
+    """A call that takes longer than `--drain-seconds` is told to go elsewhere, and the exit code is 0."""
+    service = Service(tiny_bundle, "--drain-seconds", "0.05", "--readiness-grace-seconds", "0")
+    try:
+        with TranslationClient(service.address) as client:
+            stream = client.stream(LETTER * 1000, source="en", target="de")
+            next(stream)
+            service.process.send_signal(signal.SIGTERM)
+            with pytest.raises(TranslationError) as caught:
+                list(stream)
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+        assert service.finish() == 0
+    finally:
+        service.process.kill()
+        service.finish()
+
+
 def refused(bundle: Path, *options: str) -> str:
     """The one line with which the service refuses to start; its exit code must be 2."""
     process = start(bundle, *options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -10,7 +11,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from service.client import TranslationError
+from service.client import AsyncTranslationClient, TranslationError
 from service.rpc.interceptor import SERVICE
 from tests.doubles.edge_server import EdgeServer, edge_server, until
 
@@ -36,8 +37,9 @@ async def test_draining_never_looks_like_death() -> None:
 
 
 async def test_a_client_waits_out_the_loading_of_a_server() -> None:
-    """UNAVAILABLE while loading is retried by the client's service config, and the call succeeds."""
+    """UNAVAILABLE is retried by the client's service config, and the call succeeds."""
     async with edge_server(opened=False) as server, server.client() as client:
+        await server.health.set_ready(ready=True)  # as a client sees it whose view of health is behind
         call = asyncio.create_task(client.translate(["I love you."], source="en", target="de"))
         await until(lambda: refusals(server) >= 1)
         server.servicer.open(server.translator)
@@ -53,12 +55,77 @@ def refusals(server: EdgeServer) -> float:
 async def test_retries_end() -> None:
     """A server that never serves is given up after a few attempts, with its own reason."""
     async with edge_server(opened=False) as server, server.client() as client:
+        await server.health.set_ready(ready=True)
         with pytest.raises(TranslationError) as caught:
             await client.translate(["I love you."], source="en", target="de")
         assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_SERVING")
         assert caught.value.retry_after_seconds is not None
         await server.until_idle()
         assert refusals(server) == 5
+
+
+async def test_a_server_that_is_not_ready_gets_no_calls() -> None:
+    """Clients watch health, so that a server which loads or drains is not even asked."""
+    async with edge_server(opened=False) as server, server.client() as client:
+        with pytest.raises(TranslationError) as caught:
+            await client.translate(["I love you."], source="en", target="de")
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+        assert refusals(server) == 0
+
+
+async def test_no_call_fails_through_a_rolling_restart() -> None:
+    """Two replicas behind a round_robin client are restarted one after the other, while calls go on."""
+    async with AsyncExitStack() as stack:
+        replicas = [edge_server(max_waiting=500), edge_server(max_waiting=500)]
+        servers = [await replica.__aenter__() for replica in replicas]
+        addresses = ",".join(server.address for server in servers)
+        client = await stack.enter_async_context(AsyncTranslationClient(f"ipv4:{addresses}"))
+        done = [0]
+        callers = [asyncio.create_task(call_for_ever(client, done)) for _ in range(8)]
+        for number in (0, 1):
+            await until_more(done, 200)
+            await servers[number].health.set_ready(ready=False)
+            await until_left_alone(servers[number], done)
+            servers[number].servicer.close()
+            await replicas[number].__aexit__(None, None, None)
+            await until_more(done, 200)
+            port = int(servers[number].address.rpartition(":")[2])
+            replicas[number] = edge_server(max_waiting=500, port=port)
+            servers[number] = await replicas[number].__aenter__()
+            await until(lambda: calls_of(servers[number]) > 50)  # noqa: B023 - awaited in the same turn
+        for caller in callers:
+            caller.cancel()
+        ended = await asyncio.gather(*callers, return_exceptions=True)
+        assert [error for error in ended if not isinstance(error, asyncio.CancelledError)] == []
+        for replica in replicas:
+            await replica.__aexit__(None, None, None)
+
+
+async def call_for_ever(client: AsyncTranslationClient, done: list[int]) -> None:
+    """One call after the other; ends with the first error."""
+    while True:
+        await client.translate(["I love you."], source="en", target="de")
+        done[0] += 1
+
+
+def calls_of(server: EdgeServer) -> float:
+    """Calls that a server has answered."""
+    return server.metric("dragoman_requests_total", method="Translate", model="echo", code="OK")
+
+
+async def until_more(done: list[int], count: int) -> None:
+    """Returns after `count` more calls."""
+    goal = done[0] + count
+    await until(lambda: done[0] >= goal)
+
+
+async def until_left_alone(server: EdgeServer, done: list[int]) -> None:
+    """Returns when a hundred calls have gone by without one for `server`."""
+    while True:
+        before = calls_of(server)
+        await until_more(done, 100)
+        if calls_of(server) == before:
+            return
 
 
 async def test_accepted_calls_finish_after_closing() -> None:
