@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,9 +93,16 @@ def open_systems(stack: ExitStack, arguments: argparse.Namespace) -> dict[str, S
     }
 
 
-def measure(bench: Bench, cases: Iterable[Case]) -> list[list[Row]]:
-    """The rows of every case."""
-    return [bench.measure(case) for case in cases]
+def measure(bench: Bench, cases: Iterable[Case], say: Callable[[str], None]) -> tuple[list[list[Row]], bool]:
+    """The rows of every case and whether all were measured; Ctrl-C ends the measuring and keeps what there is."""
+    measured: list[list[Row]] = []
+    try:
+        for case in cases:
+            measured.append(bench.measure(case))
+    except KeyboardInterrupt:
+        say("interrupted: the cases measured so far are reported")
+        return measured, False
+    return measured, True
 
 
 def judged(cases: list[list[Row]], text: Text, tokenizer: Tokenizer) -> list[Line]:
@@ -117,12 +124,13 @@ def run(arguments: argparse.Namespace) -> None:
         systems = open_systems(stack, arguments)
         sweeps = frozenset() if arguments.quick else frozenset(systems)
         bench = Bench(systems, text.ids, sweeps=sweeps, say=say)
-        cases = measure(bench, [*plan.fast_cases(), *plan.slow_cases()])
+        cases, complete = measure(bench, plan.cases(), say)
         versions = {name: system.versions for name, system in systems.items()}
     lines = judged(cases, text, tokenizer)
     share = others_share([turn for line in lines for turn in line.row.turns], cores=usable_cores())
     facts = {
         "began": began.isoformat(timespec="seconds"),
+        "complete": complete,
         "seconds": round(time.monotonic() - clock, 1),
         "hardware": hardware(),
         "versions": versions,

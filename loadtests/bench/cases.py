@@ -52,28 +52,37 @@ class Plan:
     slow_rounds: int
     peers: bool
 
-    def fast_cases(self) -> Iterator[Case]:
-        """Ours beside CTranslate2 int8."""
+    def cases(self) -> Iterator[Case]:
+        """What matters most comes first, so that a run that is cut short still says something."""
+        unlike = [search for search in self.searches if not search.same_rule_everywhere]
+        alike = [search for search in self.searches if search.same_rule_everywhere]
+        if self.peers:
+            yield from map(self._reference_case, self.searches)
+        yield from self._int8_cases(alike)
+        if self.peers:
+            yield from self._slow_cases(alike)
+        yield from self._int8_cases(unlike)
+
+    def _reference_case(self, search: Search) -> Case:
+        """CTranslate2 float32 on the whole file: the BLEU to meet."""
+        systems = (OURS, REFERENCE)
+        return Case(search=search, level=WHOLE, sentences=self.sentences, rounds=self.slow_rounds, systems=systems)
+
+    def _int8_cases(self, searches: Sequence[Search]) -> Iterator[Case]:
         systems = (OURS, INT8) if self.peers else (OURS,)
-        for search in self.searches:
+        for search in searches:
             counts = GREEDY_SENTENCES if search.beam_size == 1 else BEAM_SENTENCES
             for level in self.levels:
                 count = self._count(level, counts)
                 yield Case(search=search, level=level, sentences=count, rounds=self.rounds, systems=systems)
 
-    def slow_cases(self) -> Iterator[Case]:
-        """Ours beside the fp32 libraries on less text; CTranslate2 float32 on the whole file is the BLEU to meet."""
-        if not self.peers:
-            return
-        for search in self.searches:
-            rounds, normalised = self.slow_rounds, search.beam_size > 1 and not search.stops_at_best
-            systems: tuple[str, ...] = (OURS, FLOAT32)
-            yield Case(search=search, level=WHOLE, sentences=self.sentences, rounds=rounds, systems=systems)
-            if normalised:
-                continue
+    def _slow_cases(self, searches: Sequence[Search]) -> Iterator[Case]:
+        """The fp32 libraries, on less text."""
+        for search in searches:
+            rounds, systems = self.slow_rounds, (OURS, FLOAT32, TRANSFORMERS)
             for level in self.levels:
                 if level in SLOW_SENTENCES:
-                    count, systems = self._count(level, SLOW_SENTENCES), (OURS, FLOAT32, TRANSFORMERS)
+                    count = self._count(level, SLOW_SENTENCES)
                     yield Case(search=search, level=level, sentences=count, rounds=rounds, systems=systems)
             count = min(SLOW_WHOLE, self.sentences)
             yield Case(search=search, level=WHOLE, sentences=count, rounds=rounds, systems=(OURS, TRANSFORMERS))

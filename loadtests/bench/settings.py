@@ -20,6 +20,11 @@ class Search:
     length_penalty: float = 1.0
     stops_at_best: bool = False
 
+    @property
+    def same_rule_everywhere(self) -> bool:
+        """Whether our engine and CTranslate2 end this search by the same rule."""
+        return self.beam_size == 1 or self.stops_at_best
+
 
 SEARCHES = {
     search.name: search

@@ -12,7 +12,7 @@ LAYOUTS = ((2, 1), (1, 2))
 BATCH_SIZES = (16, 32, 64, 128)
 TOKEN_BATCHES = (512, 1024, 2048, 4096)
 TOKENS_OF_A_SENTENCE = 32
-HOPELESS = 0.6
+HOPELESS = 0.7
 """A layout whose first set-up has less than this part of the other's throughput is not swept further."""
 
 
