@@ -18,6 +18,9 @@ from service.bundle import Alignment
 
 REQUIRED_ACCURACY = 0.8
 REQUIRED_ANCHORS = 30
+ENOUGH_ANCHORS = 500
+LONGEST_PAIR = 80
+"""Pairs with a side of more tokens than this are left out."""
 _BATCH_PAIRS = 16
 
 
@@ -77,9 +80,12 @@ def score_heads(
     total = 0
     found: list[tuple[Sequence[int], Sequence[int], list[Anchor]]] = []
     for source, target in pairs:
+        if total >= ENOUGH_ANCHORS or max(len(source), len(target)) > LONGEST_PAIR:
+            continue
         anchors = anchors_of([source_pieces[index] for index in source], [target_pieces[index] for index in target])
         if anchors:
             found.append((source, target, anchors))
+            total += len(anchors)
     found.sort(key=lambda pair: len(pair[0]))
     for start in range(0, len(found), _BATCH_PAIRS):
         batch = found[start : start + _BATCH_PAIRS]
@@ -87,7 +93,6 @@ def score_heads(
         for row, (_, _, anchors) in enumerate(batch):
             for anchor in anchors:
                 hits += np.isin(strongest[:, row, :, anchor.step], list(anchor.sources))
-                total += 1
     return HeadScores(hits / max(total, 1), total)
 
 

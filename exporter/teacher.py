@@ -54,7 +54,7 @@ def disagreements(
     """
     config = model.config
     differences: list[Difference] = []
-    for batch in batches(answers, rows_of=config.target_vocabulary_size):
+    for batch in batches(sources, answers, vocabulary=config.target_vocabulary_size):
         ids, source_mask = padded([sources[index] for index in batch], fill=config.eos_id)
         starts = [[config.decoder_start_id, *answers[index][:-1]] for index in batch]
         targets, target_mask = padded(starts, fill=config.eos_id)
@@ -71,11 +71,12 @@ def disagreements(
     return sorted(differences, key=lambda difference: (difference.sentence, difference.step))
 
 
-def batches(rows: IdRows, *, rows_of: int) -> Iterator[list[int]]:
-    """Yield indices of rows of like length, so that longest x count x ``rows_of`` stays within ``BATCH_NUMBERS``."""
+def batches(sources: IdRows, answers: IdRows, *, vocabulary: int) -> Iterator[list[int]]:
+    """Yield indices of pairs of like length, so that a batch's logits stay within ``BATCH_NUMBERS``."""
+    lengths = [max(len(source), len(answer)) for source, answer in zip(sources, answers, strict=True)]
     batch: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):
-        if batch and (len(batch) + 1) * len(rows[index]) * rows_of > BATCH_NUMBERS:
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[index] * vocabulary > BATCH_NUMBERS:
             yield batch
             batch = []
         batch.append(index)
