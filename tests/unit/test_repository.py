@@ -13,6 +13,7 @@ REGISTRIES = re.compile(
     r"https?://[\w.-]*(?:" + r"pypi\.org|pythonhosted\.org|registry\.npmjs\.org|download\.pytorch\.org)"
 )
 OUTSIDE = re.compile(r"\.\./" + r"shared\b")
+LINKS = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
 # The one place that may look beside the clone for big test data.
 MAY_LOOK_OUTSIDE = {".ci/run"}
 
@@ -70,6 +71,17 @@ def test_no_tracked_file_is_huge(tracked: list[Path]) -> None:
 def test_no_pickle_is_tracked(tracked: list[Path]) -> None:
     """Models are stored as safetensors and ONNX: nothing in the repository runs code when it is loaded."""
     assert [path.name for path in tracked if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin"}] == []
+
+
+def test_links_between_documents_lead_somewhere(tracked: list[Path], repository: Path) -> None:
+    """A relative link in a Markdown file names a file or folder of the clone."""
+    broken = [
+        f"{path.relative_to(repository)}: {link}"
+        for path, text in texts([path for path in tracked if path.suffix == ".md"])
+        for link in LINKS.findall(text)
+        if not (path.parent / link).exists()
+    ]
+    assert broken == []
 
 
 @pytest.mark.parametrize(
