@@ -24,9 +24,10 @@ from exporter.presets import PRESETS, graph_precision
 from exporter.probes import Probes, answer_greedily, ask, probe_texts, read_lines, with_eos
 from exporter.proof import Proof, prove, refuse_beyond_ties
 from exporter.quantize import ClippedInputs, InputRanges, Scales, activation_scales
+from exporter.reference import REQUIRED_AGREEMENT, prove_beams, require_transformers
 from exporter.scoring import score
 from exporter.serving import BundleEngine, bundle_engine, open_runner
-from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
+from exporter.sources import Corrections, checkpoint_directory, is_marian, read_checkpoint
 from exporter.stages import Stages
 from exporter.teacher import Difference, Observer, disagreements, ignored
 from exporter.trace import TracedGraph, trace_decoder, trace_encoder
@@ -48,6 +49,7 @@ class ExportOptions:
     proof_texts: Sequence[str] | None = None
     proof_references: Sequence[str] | None = None
     proof_sentences: int = PROOF_SENTENCES
+    proof_beams: int = 0
     threads: int = 2
 
 
@@ -92,6 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--proof-text", type=Path, metavar="FILE", help="source sentences to prove the bundle on")
     add("--proof-references", type=Path, metavar="FILE", help="their translations, to report BLEU and chrF")
     add("--proof-sentences", type=int, default=PROOF_SENTENCES, metavar="N", help="sentences made where none are given")
+    add("--proof-beams", type=int, default=0, metavar="N", help="compare beam 4 of N sentences with transformers' (0)")
     add("--unfused", action="store_true", help="write attention as plain products, for comparison")
     add("--threads", type=int, default=2, metavar="N", help="CPU threads (2)")
     for name in ("name", "source", "target", "licence", "attribution"):
@@ -108,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
         proof_texts=read_lines(args.proof_text) if args.proof_text else None,
         proof_references=references,
         proof_sentences=args.proof_sentences,
+        proof_beams=args.proof_beams,
         threads=args.threads,
     )
     corrections = Corrections(
@@ -130,6 +134,8 @@ def check_options(options: ExportOptions) -> None:
     """
     if options.proof_sentences < 8:
         raise ConfigError("--proof-sentences must be at least 8")
+    if options.proof_beams > 0:
+        require_transformers()
     if options.threads < 1:
         raise ConfigError("--threads must be at least 1")
     if options.calibration_texts is not None and not PRESETS[options.precision].integer_weights:
@@ -164,7 +170,8 @@ def export(directory: Path, output: Path, options: ExportOptions, corrections: C
         bundle = write_bundle(contents_of(subject, options, reference), stage)
         stages.enter("prove")
         proof = proved(bundle, subject, reference, options)
-        report = full_report(subject, reference, proof, options)
+        beams = beams_proved(bundle, subject, reference, options, stages)
+        report = full_report(subject, reference, proof, options) | beams
         (stage / REPORT_FILE).write_text(canonical_json(report), encoding="utf-8")
     tqdm.write(f"exported in {time.monotonic() - begin:.0f} s")
     return Exported(bundle=Bundle(directory=output, manifest=bundle.manifest), report=report)
@@ -297,6 +304,30 @@ def proved(bundle: Bundle, subject: Subject, reference: Reference, options: Expo
     return proof
 
 
+def beams_proved(
+    bundle: Bundle, subject: Subject, reference: Reference, options: ExportOptions, stages: Stages
+) -> dict[str, object]:
+    """Return the report's fields on beam search, none where it was not asked for.
+
+    Raises:
+        ConfigError: when the checkpoint is not in the Marian layout, for which alone there is a reference.
+        ExportError: when an fp32 bundle's beams are not the reference's.
+    """
+    if options.proof_beams <= 0 or PRESETS[options.precision].provider != "cpu":
+        return {}
+    if not is_marian(subject.directory):
+        raise ConfigError(f"{subject.directory}: --proof-beams has a reference for Marian checkpoints only")
+    sources = reference.probes.sources[: options.proof_beams]
+    longest = subject.checkpoint.model.config.max_positions
+    with bundle_engine(bundle, threads=options.threads) as engine, stages.counting(len(sources), "sentence") as bar:
+        proof = prove_beams(engine, subject.directory, sources, max_positions=longest, progress=bar)
+    if options.precision == "fp32" and proof.agreement < REQUIRED_AGREEMENT:
+        raise ExportError(
+            f"proof failed: beam search agrees with transformers on {proof.agreement:.1%} of sentences only"
+        )
+    return {"beam": dataclasses.asdict(proof)}
+
+
 def full_report(
     subject: Subject, reference: Reference, proof: Proof | None, options: ExportOptions
 ) -> dict[str, object]:
@@ -346,6 +377,10 @@ def summary(exported: Exported) -> str:
         lines.append(f"  speed      {greedy['tokens_per_second']:.0f} target tokens/s greedy, one worker, here and now")
     else:
         lines.append(f"  parity     {proof}")
+    beam = exported.report.get("beam")
+    if isinstance(beam, dict):
+        different = len(beam["differences"])
+        lines.append(f"  beam       {different} of {beam['sentences']} answers differ from transformers', beam 4")
     quality = exported.report.get("quality")
     if isinstance(quality, dict):
         lines += [

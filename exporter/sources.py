@@ -62,14 +62,22 @@ def checkpoint_directory(text: str) -> Path:
         ) from None
 
 
+def is_marian(directory: Path) -> bool:
+    """Tell a checkpoint in a Hugging Face layout from one of ours.
+
+    Raises:
+        CheckpointError: when it has no readable configuration.
+    """
+    return "format" not in read_json(directory / "config.json")
+
+
 def read_checkpoint(directory: Path, corrections: Corrections) -> tuple[Checkpoint, Tokenizer]:
     """Read a checkpoint of ours or one in the Hugging Face Marian layout.
 
     Raises:
         CheckpointError: when it is neither, or not whole.
     """
-    fields = read_json(directory / "config.json")
-    if "format" in fields:
+    if not is_marian(directory):
         checkpoint = load_checkpoint(directory)
         tokenizer = Tokenizer.load(directory)
         check_vocabulary(directory, checkpoint.model.config, tokenizer)
