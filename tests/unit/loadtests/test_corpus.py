@@ -16,6 +16,15 @@ def test_the_first_column_is_the_text(tmp_path: Path) -> None:
     assert read_texts(path) == ("I love you.", "Good morning.")
 
 
+def test_a_head_of_language_codes_is_no_text(tmp_path: Path) -> None:
+    """The names of a table's columns are not sent; a single short word is a text."""
+    table, text = tmp_path / "x.tsv", tmp_path / "x.txt"
+    table.write_text("en\tde\nGood morning.\tGuten Morgen.\n", encoding="utf-8")
+    text.write_text("no\nyes\n", encoding="utf-8")
+    assert read_texts(table) == ("Good morning.",)
+    assert read_texts(text) == ("no", "yes")
+
+
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe\xff"])
 def test_a_file_without_text_is_refused(tmp_path: Path, content: bytes) -> None:
     """An empty, blank or undecodable file is one clear error."""
