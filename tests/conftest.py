@@ -79,6 +79,16 @@ def results(repository: Path) -> Iterator[dict[str, object]]:
 
 
 @pytest.fixture(scope="session")
+def bundled_fp32(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fp32 bundle of the model that comes with the repository."""
+    from exporter.export import ExportOptions, export
+
+    output = tmp_path_factory.mktemp("bundled") / "fp32"
+    export(repository / "models" / "en-defres", output, ExportOptions(precision="fp32", proof_sentences=8))
+    return output
+
+
+@pytest.fixture(scope="session")
 def bundled_int8(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The int8 bundle of the model that comes with the repository."""
     from exporter.export import ExportOptions, export
