@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from exporter.guided_alignment import Links, alignment_matrix
+
 Ids = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One encoded pair: source ids from the target token to EOS, target ids that end with EOS."""
+    """One encoded pair: source ids from the target token to EOS, target ids that end with EOS, and its links."""
 
     source: Ids
     target: Ids
+    links: Links | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded ids: source (B, S) with its mask, decoder input (B, T) and the labels (B, T) it must predict."""
+    """Padded ids: source (B, S) with its mask, decoder input (B, T) and the labels (B, T) it must predict.
+
+    ``alignment`` (B, T, S) says where each label comes from, where any pair has links.
+    """
 
     source_ids: Tensor
     source_mask: Tensor
     target_ids: Tensor
     labels: Tensor
     label_mask: Tensor
+    alignment: Tensor | None = None
 
     @property
     def target_tokens(self) -> int:
@@ -39,7 +46,9 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on ``device``."""
         names = ("source_ids", "source_mask", "target_ids", "labels", "label_mask")
-        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in names))
+        alignment = None if self.alignment is None else self.alignment.to(device, non_blocking=True)
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        return replace(self, alignment=alignment, **moved)
 
 
 def pad(rows: Sequence[Ids], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +65,10 @@ def collate(examples: Sequence[Example], *, pad_id: int, start_id: int) -> Batch
     source_ids, source_mask = pad([example.source for example in examples], pad_id)
     labels, label_mask = pad([example.target for example in examples], pad_id)
     target_ids = torch.cat([torch.full_like(labels[:, :1], start_id), labels[:, :-1]], dim=1)
-    return Batch(source_ids, source_mask, target_ids, labels, label_mask)
+    alignment = alignment_matrix(
+        [example.links for example in examples], target_length=labels.shape[1], source_length=source_ids.shape[1]
+    )
+    return Batch(source_ids, source_mask, target_ids, labels, label_mask, alignment)
 
 
 def group_by_length(examples: Sequence[Example], *, budget: int, generator: np.random.Generator) -> list[list[int]]:
@@ -84,6 +96,18 @@ def join(first: Example, second: Example) -> Example:
     return Example(
         np.concatenate([first.source[:-1], second.source[1:]]),
         np.concatenate([first.target[:-1], second.target]),
+        _joined_links(first, second),
+    )
+
+
+def _joined_links(first: Example, second: Example) -> Links | None:
+    """Return the links of both, the second's moved behind the first's ids."""
+    if first.links is None and second.links is None:
+        return None
+    none = np.zeros((0, 2), dtype=np.int32)
+    shift = np.array([len(first.source) - 2, len(first.target) - 1], dtype=np.int32)
+    return np.concatenate(
+        [none if first.links is None else first.links, none if second.links is None else second.links + shift]
     )
 
 

@@ -38,8 +38,10 @@ class Pairs:
     bad_line_count: int = 0
 
 
-def parse_corpus(text: str) -> Corpus:
+def parse_corpus(text: str, *, option: str = "--data") -> Corpus:
     """Read ``en-de=FILE`` or ``en-de@0.5=FILE``, where 0.5 is the share of the file that each epoch draws.
+
+    ``option`` names the argument in errors.
 
     Raises:
         InvalidInputError: when the text has another form.
@@ -50,9 +52,11 @@ def parse_corpus(text: str) -> Corpus:
             raise ValueError
         share = float(match["share"] or 1.0)
     except ValueError:
-        raise InvalidInputError(f"--data takes SOURCE-TARGET=FILE, such as en-de=train.tsv.gz, not {text!r}") from None
+        raise InvalidInputError(
+            f"{option} takes SOURCE-TARGET=FILE, such as en-de=train.tsv.gz, not {text!r}"
+        ) from None
     if not 0.0 < share <= 1.0:
-        raise InvalidInputError(f"--data {text!r}: the share must lie in (0, 1]")
+        raise InvalidInputError(f"{option} {text!r}: the share must lie in (0, 1]")
     return Corpus(source=match["source"], target=match["target"], path=Path(match["path"]), share=share)
 
 

@@ -8,6 +8,7 @@ the start token follow Marian (Junczys-Dowmunt et al. 2018, https://aclanthology
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
@@ -88,7 +89,7 @@ class Attended(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Decoder states (B, T, D) and, where asked for, each layer's cross-attention weights (B, H, T, S)."""
+    """Decoder states (B, T, D) and, of the layers asked for, the cross-attention weights (B, H, T, S)."""
 
     states: Tensor
     cross_weights: list[Tensor]
@@ -253,6 +254,7 @@ class DecoderLayer(nn.Module):
         *,
         past: KeysValues | None = None,
         return_weights: bool = False,
+        return_cross_weights: bool = False,
     ) -> DecoderLayerOutput:
         """Map states (B, T, D); with ``past``, T is 1 and the new position sees all that came before it."""
         normed = self.self_attention_norm(states) if self.pre_norm else states
@@ -264,7 +266,9 @@ class DecoderLayer(nn.Module):
         if not self.pre_norm:
             states = self.self_attention_norm(states)
         normed = self.cross_attention_norm(states) if self.pre_norm else states
-        seen = self.cross_attention(normed, cross, mask=source_mask, return_weights=return_weights)
+        seen = self.cross_attention(
+            normed, cross, mask=source_mask, return_weights=return_weights or return_cross_weights
+        )
         states = states + self.dropout(seen.states)
         if not self.pre_norm:
             states = self.cross_attention_norm(states)
@@ -362,16 +366,19 @@ class TranslationModel(nn.Module):
         return [layer.cross_attention.project(memory) for layer in layers]
 
     def decode(
-        self, target_ids: Tensor, memory: Tensor, source_mask: Tensor, *, return_weights: bool = False
+        self, target_ids: Tensor, memory: Tensor, source_mask: Tensor, *, weights_of: Container[int] = ()
     ) -> Decoded:
-        """Decode ids (B, T), the first of them ``decoder_start_id``, to states (B, T, D), all positions at once."""
+        """Decode ids (B, T), the first of them ``decoder_start_id``, to states (B, T, D), all positions at once.
+
+        The cross-attention weights of the layers that ``weights_of`` numbers come with them.
+        """
         states = self.dropout(in_autocast_dtype(self.embed_target(target_ids)))
         mask = source_mask[:, None, None, :]
         weights: list[Tensor] = []
-        for layer, cross in zip(self.decoder.layers, self.cross_keys_values(memory), strict=True):
-            output = layer(states, cross, mask, return_weights=return_weights)
+        for index, cross in enumerate(self.cross_keys_values(memory)):
+            output = self.decoder.layers[index](states, cross, mask, return_cross_weights=index in weights_of)
             states = output.states
-            if return_weights:
+            if index in weights_of:
                 weights.append(output.cross_weights)
         return Decoded(self.decoder.norm(states), weights)
 

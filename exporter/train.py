@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from exporter.checkpoint import CheckpointDescription, LanguagePair, load_checkpoint, save_checkpoint
 from exporter.data import Corpus, parse_corpus, read_pairs
+from exporter.guided_alignment import GuidedHead, links_of_corpora
 from exporter.model import ModelConfig, TranslationModel
 from exporter.schedule import LearningRateSchedule
 from exporter.scoring import score
@@ -71,6 +73,15 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--subword-sampling", type=float, default=0.0, metavar="ALPHA", help="sample segmentations")
     group.add_argument("--batch-tokens", type=int, default=3000, help="padded tokens of one batch (3000)")
     group.add_argument("--accumulate", type=int, default=1, help="batches in one update (1)")
+    _add_alignment_options(parser)
+
+
+def _add_alignment_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("guided alignment of one cross-attention head").add_argument
+    add("--alignments", action="append", default=[], metavar="en-de=FILE", help="links of a --data file's pieces")
+    add("--alignment-weight", type=float, default=0.1, help="weight of its loss (0.1)")
+    add("--alignment-layer", type=int, help="decoder layer of the head, from 0 (the last)")
+    add("--alignment-head", type=int, default=0, help="the head, from 0 (0)")
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -107,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     dev = [parse_corpus(text) for text in args.dev]
     directory: Path = args.directory
     pairs = _language_pairs(corpora)
-    loaded = [LoadedCorpus(corpus, read_pairs(corpus.path, skip_bad_lines=args.skip_bad_lines)) for corpus in corpora]
+    loaded = _loaded(args, corpora)
     tokenizer = _tokenizer(args, loaded, pairs)
     model = _model(args, tokenizer)
     tqdm.write(f"{model.parameter_count() / 1e6:.1f}M parameters, {tokenizer.vocabulary_size} pieces")
@@ -124,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     trainer = Trainer(
         model,
         data,
-        options=_trainer_options(args),
+        options=_trainer_options(args, _guided_head(args, model.config)),
         validate=validator,
         directory=directory,
         report=tqdm.write,
@@ -147,8 +158,20 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInputError(f"{args.directory}: nothing to resume")
     if not args.resume and (args.directory / "state.json").exists():
         raise InvalidInputError(f"{args.directory}: holds a run already; --resume goes on with it")
+    if args.alignments and args.subword_sampling > 0:
+        raise InvalidInputError("--alignments link the pieces of one segmentation: they need --subword-sampling 0")
+    if args.alignments and not 0 < args.alignment_weight < math.inf:
+        raise InvalidInputError("--alignment-weight must be above 0 and finite")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InvalidInputError("--device cuda: no CUDA device here")
+
+
+def _loaded(args: argparse.Namespace, corpora: Sequence[Corpus]) -> list[LoadedCorpus]:
+    """Read the corpora and the links of their pairs."""
+    pairs = [read_pairs(corpus.path, skip_bad_lines=args.skip_bad_lines) for corpus in corpora]
+    files = [parse_corpus(text, option="--alignments") for text in args.alignments]
+    links = links_of_corpora(corpora, [len(part.sources) for part in pairs], files)
+    return [LoadedCorpus(*parts) for parts in zip(corpora, pairs, links, strict=True)]
 
 
 def _language_pairs(corpora: Sequence[Corpus]) -> tuple[LanguagePair, ...]:
@@ -205,7 +228,24 @@ def _model_config(args: argparse.Namespace, tokenizer: Tokenizer) -> ModelConfig
     )
 
 
-def _trainer_options(args: argparse.Namespace) -> TrainerOptions:
+def _guided_head(args: argparse.Namespace, config: ModelConfig) -> GuidedHead | None:
+    """Return the head that the arguments ask to teach, if they name alignments.
+
+    Raises:
+        InvalidInputError: when the model has no such head.
+    """
+    if not args.alignments:
+        return None
+    layer = config.decoder_layers - 1 if args.alignment_layer is None else args.alignment_layer
+    if not (0 <= layer < config.decoder_layers and 0 <= args.alignment_head < config.heads):
+        raise InvalidInputError(
+            f"--alignment-layer {layer}, --alignment-head {args.alignment_head}: "
+            f"the decoder has {config.decoder_layers} layers of {config.heads} heads, counted from 0"
+        )
+    return GuidedHead(layer=layer, head=args.alignment_head, weight=args.alignment_weight)
+
+
+def _trainer_options(args: argparse.Namespace, guided: GuidedHead | None) -> TrainerOptions:
     return TrainerOptions(
         schedule=LearningRateSchedule(peak=args.learning_rate, warmup_updates=args.warmup_updates, decay=args.decay),
         batch_tokens=args.batch_tokens,
@@ -226,6 +266,7 @@ def _trainer_options(args: argparse.Namespace) -> TrainerOptions:
         compile=args.compile,
         workers=args.workers,
         threads=args.threads,
+        guided=guided,
     )
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from exporter.batching import Batch, collate, group_by_length
 from exporter.checkpoint import load_weights, read_json, save_weights, write_json
+from exporter.guided_alignment import GuidedHead, guided_loss
 from exporter.model import TranslationModel
 from exporter.optimizer import OptimizerName, Optimizers, gradient_norm
 from exporter.schedule import LearningRateSchedule
@@ -48,6 +49,7 @@ class TrainerOptions:
     compile: bool = False
     workers: int = 1
     threads: int = 2
+    guided: GuidedHead | None = None
 
 
 @dataclass(slots=True)
@@ -108,14 +110,28 @@ class Trainer:
         self.progress = Progress()
 
     def _batch_loss(
-        self, source_ids: Tensor, source_mask: Tensor, target_ids: Tensor, at: Tensor, to: Tensor
+        self,
+        source_ids: Tensor,
+        source_mask: Tensor,
+        target_ids: Tensor,
+        at: Tensor,
+        to: Tensor,
+        alignment: Tensor | None,
     ) -> Tensor:
-        """Return the loss of predicting ``to`` (N) from the decoder positions ``at`` (N) of the flattened batch."""
+        """Return the loss of predicting ``to`` (N) from the decoder positions ``at`` (N) of the flattened batch.
+
+        Where the batch has an ``alignment`` (B, T, S), the guided head's loss per predicted token is added.
+        """
+        guided = self._options.guided if alignment is not None else None
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._options.bf16):
             memory = self._model.encode(source_ids, source_mask)
-            states = self._model.decode(target_ids, memory, source_mask).states
+            layers = () if guided is None else (guided.layer,)
+            states, weights = self._model.decode(target_ids, memory, source_mask, weights_of=layers)
             logits = self._model.logits(states.flatten(0, 1)[at])
-        return smoothed_loss(logits, to, smoothing=self._options.label_smoothing)
+        loss = smoothed_loss(logits, to, smoothing=self._options.label_smoothing)
+        if guided is None or alignment is None:
+            return loss
+        return loss + guided.weight * guided_loss(weights[0][:, guided.head], alignment) / len(to)
 
     def _gradients(self, batch: Batch, seed: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the summed loss of a batch and its gradients, one for each parameter; ``seed`` fixes its dropout."""
@@ -123,7 +139,8 @@ class Trainer:
         self._model.randomness.seed(seed)
         at = batch.label_mask.flatten().nonzero()[:, 0]
         labels = batch.labels.flatten()[at]
-        loss = self._loss(batch.source_ids, batch.source_mask, batch.target_ids, at, labels) * len(at)
+        inputs = (batch.source_ids, batch.source_mask, batch.target_ids, at, labels, batch.alignment)
+        loss = self._loss(*inputs) * len(at)
         return loss.detach(), torch.autograd.grad(loss, self._parameters)
 
     def _update(self, batches: Sequence[Batch]) -> float:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from exporter.batching import Example, concatenate_some
 from exporter.checkpoint import LanguagePair
 from exporter.data import Corpus, Pairs
+from exporter.guided_alignment import Links, placed
 from service.errors import DataError
 from service.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedCorpus:
-    """A corpus with its text."""
+    """A corpus with its text and, where an aligner gave them, the links of each pair's pieces."""
 
     corpus: Corpus
     pairs: Pairs
+    links: list[Links] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +63,17 @@ class TrainingData:
         token = self._tokens[loaded.corpus.direction]
         sources = self._tokenizer.encode_sources(loaded.pairs.sources, target_token=token, sampling=sampling)
         targets = self._tokenizer.encode_targets(loaded.pairs.targets, sampling=sampling)
-        return [
-            Example(np.array(source, dtype=np.int32), np.array(target, dtype=np.int32))
-            for source, target in zip(sources, targets, strict=True)
-            if max(len(source), len(target)) <= self._options.longest
-        ]
+        examples: list[Example] = []
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            if max(len(source), len(target)) > self._options.longest:
+                continue
+            example = Example(np.array(source, dtype=np.int32), np.array(target, dtype=np.int32))
+            if loaded.links is not None:
+                where = f"links of {loaded.corpus.path}:{number + 1}"
+                links = placed(loaded.links[number], source=example.source, target=example.target, where=where)
+                example = replace(example, links=links)
+            examples.append(example)
+        return examples
 
     def epoch(self, generator: np.random.Generator) -> list[Example]:
         """Return the examples of one epoch, the same for the same generator state unless segmentations are sampled."""

@@ -84,7 +84,7 @@ def test_asking_for_weights_changes_nothing() -> None:
     fused = model(ids, mask, target)
     model.use_fused_attention(False)
     torch.testing.assert_close(model(ids, mask, target), fused, rtol=1e-4, atol=1e-5)
-    decoded = model.decode(target, model.encode(ids, mask), mask, return_weights=True)
+    decoded = model.decode(target, model.encode(ids, mask), mask, weights_of=range(9))
     torch.testing.assert_close(model.logits(decoded.states), fused, rtol=1e-4, atol=1e-5)
     collected = model.attention_weights(ids, mask, target).cross
     for mine, other in zip(decoded.cross_weights, collected, strict=True):
