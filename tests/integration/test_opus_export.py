@@ -1,0 +1,100 @@
+"""A real OPUS-MT checkpoint through the exporter, on all FLORES development sentences."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from exporter.probes import Probes, Questions, answer_greedily, with_eos
+from exporter.proof import TIE_GAP
+from exporter.reference import REQUIRED_AGREEMENT, prove_beams
+from exporter.scoring import score
+from exporter.serving import MAX_OUTPUT_TOKENS, bundle_engine
+from exporter.sources import Corrections, read_checkpoint
+from exporter.teacher import disagreements
+from service.bundle import Bundle
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
+MOST_TIES = 3
+LARGEST_LOSS = 0.3
+"""BLEU that int8 may lose on text it was not calibrated for."""
+BEAM_SENTENCES = 200
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a compressed text."""
+    return gzip.decompress(path.read_bytes()).decode().splitlines()
+
+
+@pytest.fixture(scope="module")
+def questions(test_data: Path) -> Questions:
+    """All sentences, with room for any answer."""
+    texts = lines(test_data / "data" / "flores" / "dev.zh.gz")
+    _, tokenizer = read_checkpoint(test_data / "models" / "opus-mt-zh-en", Corrections())
+    sources = [list(tokenizer.encode(text).ids) for text in texts]
+    return Questions(texts=texts, sources=sources, limits=[MAX_OUTPUT_TOKENS] * len(sources))
+
+
+@pytest.fixture(scope="module")
+def answered(opus_bundles: dict[str, Path], questions: Questions) -> dict[str, Probes]:
+    """What the engine answers with each bundle, greedily."""
+    answers = {}
+    for precision, directory in opus_bundles.items():
+        bundle = Bundle.load(directory)
+        with bundle_engine(bundle) as engine:
+            found = with_eos(answer_greedily(engine, questions), bundle.manifest.special_ids.eos)
+        answers[precision] = Probes(questions=questions, answers=found)
+    return answers
+
+
+def test_greedy_answers_are_the_references(
+    answered: dict[str, Probes], test_data: Path, results: dict[str, object]
+) -> None:
+    """PyTorch prefers every token of every fp32 answer, but for at most three ties."""
+    checkpoint, _ = read_checkpoint(test_data / "models" / "opus-mt-zh-en", Corrections())
+    probes = answered["fp32"]
+    found = disagreements(checkpoint.model, probes.sources, probes.answers, probes.questions.limits)
+    results["opus-mt-zh-en greedy steps that PyTorch would take otherwise"] = [
+        {"sentence": each.sentence, "step": each.step, "gap": each.gap} for each in found
+    ]
+    assert len(found) <= MOST_TIES
+    assert all(each.gap < TIE_GAP for each in found)
+
+
+def test_int8_translates_as_well(answered: dict[str, Probes], test_data: Path, results: dict[str, object]) -> None:
+    """Calibrated on sentences made from the vocabulary alone, int8 loses at most 0.3 BLEU here."""
+    references = lines(test_data / "data" / "flores" / "dev.en.gz")
+    _, tokenizer = read_checkpoint(test_data / "models" / "opus-mt-zh-en", Corrections())
+    scores = {
+        precision: score([tokenizer.decode(ids) for ids in probes.answers], references)
+        for precision, probes in answered.items()
+    }
+    results["opus-mt-zh-en BLEU on FLORES dev, greedy"] = {name: each.bleu for name, each in scores.items()}
+    assert scores["int8"].bleu >= scores["fp32"].bleu - LARGEST_LOSS
+
+
+def test_beam_answers_are_transformers_own(
+    opus_bundles: dict[str, Path], questions: Questions, test_data: Path, results: dict[str, object]
+) -> None:
+    """On at least 99% of sentences beam 4 finds what transformers finds."""
+    with bundle_engine(Bundle.load(opus_bundles["fp32"])) as engine:
+        proof = prove_beams(
+            engine,
+            test_data / "models" / "opus-mt-zh-en",
+            questions.sources[:BEAM_SENTENCES],
+            max_positions=MAX_OUTPUT_TOKENS,
+        )
+    results["opus-mt-zh-en beam 4 answers that differ from transformers'"] = [
+        {"sentence": each.sentence, "score": each.score, "reference_score": each.reference_score}
+        for each in proof.differences
+    ]
+    assert proof.agreement >= REQUIRED_AGREEMENT
+
+
+def test_its_trained_head_aligns(opus_bundles: dict[str, Path]) -> None:
+    """A head that aligns is found by the exporter's own sentences."""
+    alignment = Bundle.load(opus_bundles["fp32"]).manifest.alignment
+    assert alignment is not None
+    assert alignment.accuracy >= 0.8
