@@ -14,7 +14,7 @@ from loadtests.bench.sweep import best_of, candidates
 
 SWEPT_SENTENCES = 2
 """A set-up is tried on this many times the sentences in flight, within these bounds."""
-FEWEST_SWEPT, MOST_SWEPT = 12, 256
+FEWEST_SWEPT, MOST_SWEPT, MOST_SWEPT_BEAMS = 12, 256, 128
 WARM_SENTENCES = 16
 
 
@@ -130,7 +130,7 @@ class Bench:
 
     def _swept_sentences(self, case: Case) -> int:
         if case.level == 0:
-            return min(case.sentences, MOST_SWEPT)
+            return min(case.sentences, MOST_SWEPT if case.search.beam_size == 1 else MOST_SWEPT_BEAMS)
         return min(case.sentences, max(FEWEST_SWEPT, SWEPT_SENTENCES * case.in_flight))
 
     def _try(self, system: str, case: Case, settings: Settings) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,8 @@ from loadtests.bench.protocol import IdRows, Job
 from loadtests.bench.settings import MAX_OUTPUT_TOKENS, Search, Settings
 from service.bundle import Bundle
 from service.engine import DecodingOptions, DecodingResult, Engine, EngineLimits, Priority, StoppingRule
-from service.runtime import RuntimeSettings, load_runners
+from service.runtime import OnnxRunner, RuntimeSettings
+from service.runtime.sessions import Sessions, open_sessions
 
 NO_QUEUE_LIMIT = EngineLimits(max_waiting_sequences=10**6, max_waiting_tokens=10**9)
 
@@ -43,10 +45,11 @@ class EngineRun:
 
 
 class EngineSystem:
-    """A bundle's engine, started again for each set-up."""
+    """A bundle's engine, started again for each set-up; graphs are opened again only for another number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
+        self._sessions: Sessions | None = None
         self._engine: Engine | None = None
         self._settings: Settings | None = None
 
@@ -62,19 +65,24 @@ class EngineSystem:
         if self._engine is None or self._settings != settings:
             if self._engine is not None:
                 self._engine.shutdown(grace_seconds=1.0)
-            self._engine = Engine(load_runners(self._bundle, self._runtime(settings)), limits=NO_QUEUE_LIMIT)
+                self._engine = None
+                gc.collect()  # an engine's threads and workers know each other, and hold the slots' memory
+            self._engine = Engine(self._runners(settings), limits=NO_QUEUE_LIMIT)
             self._engine.start()
             self._settings = settings
         return EngineRun(self._engine, job)
 
-    def _runtime(self, settings: Settings) -> RuntimeSettings:
-        return RuntimeSettings(
+    def _runners(self, settings: Settings) -> list[OnnxRunner]:
+        runtime = RuntimeSettings(
             workers=settings.workers,
             threads_per_worker=settings.threads,
             row_slots=settings.row_slots,
-            max_source_tokens=self._bundle.manifest.max_source_tokens,
             max_output_tokens=MAX_OUTPUT_TOKENS,
         )
+        if self._sessions is None or self._settings is None or self._settings.threads != settings.threads:
+            self._sessions = open_sessions(self._bundle, runtime)
+        sessions = self._sessions
+        return [OnnxRunner(self._bundle, sessions, runtime) for _ in range(settings.workers)]
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from loadtests.bench.protocol import Answer, Job
 from service.errors import UnavailableError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-END_SECONDS = 10.0
+END_SECONDS = 2.0
 
 
 class SystemProcess:
@@ -36,6 +36,7 @@ class SystemProcess:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=environment,
+                process_group=0,  # Ctrl-C is for the bench, which then ends its systems itself
                 text=True,
                 encoding="utf-8",
             )
