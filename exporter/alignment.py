@@ -39,11 +39,11 @@ class HeadScores:
     accuracy: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     anchors: int
 
-    def best(self) -> Alignment | None:
-        """Return the best head, or None where too few anchors were found or none is good enough."""
+    def best(self, *, required: float = REQUIRED_ACCURACY) -> Alignment | None:
+        """Return the best head, or None where too few anchors were found or none is as good as ``required``."""
         layer, head = (int(index) for index in np.unravel_index(self.accuracy.argmax(), self.accuracy.shape))
         accuracy = float(self.accuracy[layer, head])
-        if self.anchors < REQUIRED_ANCHORS or accuracy < REQUIRED_ACCURACY:
+        if self.anchors < REQUIRED_ANCHORS or accuracy < required:
             return None
         return Alignment(layer=layer, head=head, accuracy=round(accuracy, 4))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from exporter.alignment import HeadScores, score_heads
+from exporter.alignment import REQUIRED_ACCURACY, HeadScores, score_heads
 from exporter.attention_forms import FusedAttention, PlainAttention
 from exporter.calibration import generated_texts
 from exporter.checkpoint import Checkpoint
@@ -49,6 +49,7 @@ class ExportOptions:
     proof_texts: Sequence[str] | None = None
     proof_references: Sequence[str] | None = None
     proof_sentences: int = PROOF_SENTENCES
+    alignment_accuracy: float = REQUIRED_ACCURACY
     proof_beams: int = 0
     threads: int = 2
 
@@ -95,6 +96,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--proof-references", type=Path, metavar="FILE", help="their translations, to report BLEU and chrF")
     add("--proof-sentences", type=int, default=PROOF_SENTENCES, metavar="N", help="sentences made where none are given")
     add("--proof-beams", type=int, default=0, metavar="N", help="compare beam 4 of N sentences with transformers' (0)")
+    text = "least share of anchors that the alignment head must get right; the manifest records it (%(default)s)"
+    add("--alignment-accuracy", type=float, default=REQUIRED_ACCURACY, metavar="SHARE", help=text)
     add("--unfused", action="store_true", help="write attention as plain products, for comparison")
     add("--threads", type=int, default=2, metavar="N", help="CPU threads (2)")
     for name in ("name", "source", "target", "licence", "attribution"):
@@ -111,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         proof_texts=read_lines(args.proof_text) if args.proof_text else None,
         proof_references=references,
         proof_sentences=args.proof_sentences,
+        alignment_accuracy=args.alignment_accuracy,
         proof_beams=args.proof_beams,
         threads=args.threads,
     )
@@ -136,6 +140,8 @@ def check_options(options: ExportOptions) -> None:
         raise ConfigError("--proof-sentences must be at least 8")
     if options.proof_beams > 0:
         require_transformers()
+    if not 0.0 <= options.alignment_accuracy <= 1.0:
+        raise ConfigError("--alignment-accuracy must be 0 to 1")
     if options.threads < 1:
         raise ConfigError("--threads must be at least 1")
     if options.calibration_texts is not None and not PRESETS[options.precision].integer_weights:
@@ -259,7 +265,7 @@ def contents_of(subject: Subject, options: ExportOptions, reference: Reference |
     model = subject.checkpoint.model
     precision = graph_precision(options.precision, reference.scales if reference else None)
     form = FusedAttention() if options.fused else PlainAttention()
-    alignment = reference.heads.best() if reference else None
+    alignment = reference.heads.best(required=options.alignment_accuracy) if reference else None
     head = None if alignment is None else AlignmentHead(alignment.layer, alignment.head)
     encoder = trace_encoder(EncoderGraph(model, precision, form))
     decoder = trace_decoder(DecoderStepGraph(model, precision, form, head), model.config, precision.dtype)
@@ -332,7 +338,7 @@ def full_report(
     subject: Subject, reference: Reference, proof: Proof | None, options: ExportOptions
 ) -> dict[str, object]:
     """Return the fields of ``report.json``."""
-    best = reference.heads.best()
+    best = reference.heads.best(required=options.alignment_accuracy)
     report: dict[str, object] = {
         "made_with": {name: distribution_version(name) for name in ("onnxruntime", "torch", "onnxscript")},
         "proof_text": "given" if options.proof_texts is not None else "generated",

@@ -66,4 +66,8 @@ def test_few_anchors_or_poor_heads_are_no_alignment() -> None:
     perfect = np.array([[1.0]])
     assert HeadScores(perfect, REQUIRED_ANCHORS - 1).best() is None
     assert HeadScores(perfect, REQUIRED_ANCHORS).best() is not None
-    assert HeadScores(np.array([[0.79]]), 1000).best() is None
+    weak = HeadScores(np.array([[0.79]]), 1000)
+    assert weak.best() is None
+    accepted = weak.best(required=0.5)
+    assert accepted is not None
+    assert accepted.accuracy == 0.79
