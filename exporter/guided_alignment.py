@@ -79,10 +79,13 @@ def links_of_corpora(
     ``lines`` counts the pairs of each corpus.
 
     Raises:
-        InvalidInputError: when a file has no corpus.
+        InvalidInputError: when a file has no corpus or names a share.
         DataError: when a file is not one line of links for each pair.
     """
     left = list(alignments)
+    for file in left:
+        if file.share != 1.0:
+            raise InvalidInputError(f"--alignments {file.direction}: a share belongs to --data")
     found: list[list[Links] | None] = []
     for corpus, count in zip(corpora, lines, strict=True):
         mine = next((file for file in left if file.direction == corpus.direction), None)

@@ -180,6 +180,7 @@ def test_without_links_training_is_what_it_was(toy: Path, tmp_path: Path) -> Non
         (["--alignment-weight", "0"], "--alignment-weight must be above 0"),
         (["--subword-sampling", "0.1"], "--alignments link the pieces of one segmentation"),
         (["--alignments", "nonsense"], "--alignments takes SOURCE-TARGET=FILE"),
+        (["--alignments", "en-de@0.5=missing"], "--alignments en-de: a share belongs to --data"),
         (["--alignments", "en-fr=missing"], "missing: no --data of this direction is left"),
     ],
 )
