@@ -114,9 +114,8 @@ def show_alignment(client: TranslationClient, bundle: Path, picture: Path) -> No
     print("\n".join(f"      {line}" for line in terminal_heatmap(alignment).splitlines()))
     write_png(alignment, picture)
     head = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["alignment"]
-    print(
-        f"      layer {head['layer']}, head {head['head']}: finds the source of {head['accuracy']:.0%} of copied words and digits"
-    )
+    share = f"{head['accuracy']:.0%} of the digits and names that stand in both texts"
+    print(f"      drawn from layer {head['layer']}, head {head['head']}, which points at the source of {share}")
     print(f"      also in {picture}")
 
 
