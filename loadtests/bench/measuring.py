@@ -15,7 +15,7 @@ from loadtests.bench.sweep import best_of, candidates
 SWEPT_SENTENCES = 2
 """A set-up is tried on this many times the sentences in flight, within these bounds."""
 FEWEST_SWEPT, MOST_SWEPT, MOST_SWEPT_BEAMS = 12, 256, 128
-WARM_SENTENCES = 16
+WARM_SENTENCES, MOST_WARM = 16, 64
 
 
 class Library(Protocol):
@@ -85,8 +85,7 @@ class Bench:
         settings = {system: self._settings(system, case) for system in case.systems}
         name = f"{case.search.name}, {case.label}, {case.sentences} sentences"
         for system in case.systems:
-            warm = replace(case, sentences=min(case.sentences, max(WARM_SENTENCES, min(case.in_flight, 64))))
-            self._run(system, warm, settings[system], in_flight=case.in_flight)
+            self._warm_up(system, case, settings[system])
         turns: dict[str, list[Turn]] = {system: [] for system in case.systems}
         outputs: dict[str, IdRows] = {}
         for number, system in interleaved(case.systems, rounds=case.rounds):
@@ -105,6 +104,11 @@ class Bench:
             )
             for system in case.systems
         ]
+
+    def _warm_up(self, system: str, case: Case, settings: Settings) -> None:
+        """Let a set-up touch its memory once before it is measured."""
+        warm = replace(case, sentences=min(case.sentences, max(WARM_SENTENCES, min(case.in_flight, MOST_WARM))))
+        self._run(system, warm, settings, in_flight=case.in_flight)
 
     def _run(self, system: str, case: Case, settings: Settings, *, in_flight: int) -> Answer:
         sources = self._sources[: case.sentences]
@@ -136,6 +140,7 @@ class Bench:
     def _try(self, system: str, case: Case, settings: Settings) -> float:
         if _one_call(system, case):
             settings = replace(settings, call_size=case.sentences)
+        self._warm_up(system, case, settings)
         answer = self._run(system, case, settings, in_flight=case.in_flight)
         rate = len(answer.outputs) / answer.seconds
         self._say(f"    {system}: {settings.describe()}: {rate:.1f} sentences/s")
