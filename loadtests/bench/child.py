@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -59,6 +60,8 @@ def serve(system: System[Raw]) -> None:
 
     Whatever a library prints goes to standard error, so that it cannot get between the lines.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what is printed comes before what ends the process
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         answers.write(json.dumps(system.versions()) + "\n")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,6 +62,8 @@ class SystemProcess:
         return line
 
     def _ended(self) -> UnavailableError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)  # its pipe closes before it has said its last words
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         reason = lines[-1] if lines else "it said nothing"
         return UnavailableError(f"{self.name} ended early ({reason}); see {self._log}")
