@@ -6,8 +6,11 @@ Some OPUS-MT models (transformer-align) have a head trained for it; others may h
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -22,11 +25,14 @@ ENOUGH_ANCHORS = 500
 LONGEST_PAIR = 80
 """Pairs with a side of more tokens than this are left out."""
 _BATCH_PAIRS = 16
+_CONTROL = re.compile(r"<[^<>]+>|>>.+<<")
+_WORD = re.compile(r"[0-9]+|[A-Za-z\u00c0-\u024f\u0370-\u052f]{2,}")
+"""Numbers, and words in Latin, Greek or Cyrillic letters: other scripts do not always separate words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A target step of one pair whose token's text also stands in the source, at ``sources``."""
+    """A target step of one pair whose word also stands in the source; ``sources`` hold the same letters of it."""
 
     step: int
     sources: frozenset[int]
@@ -34,7 +40,7 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class HeadScores:
-    """The share (layers, heads) of anchors whose strongest source token has the same text, and their number."""
+    """The share (layers, heads) of anchors whose strongest source token holds the same letters, and their number."""
 
     accuracy: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     anchors: int
@@ -49,21 +55,43 @@ class HeadScores:
 
 
 def anchors_of(source: Sequence[str], target: Sequence[str]) -> list[Anchor]:
-    """Return the anchors of a pair of piece sequences: digits, and words of two or more letters found on both sides."""
-    places: dict[str, set[int]] = {}
-    for index, piece in enumerate(source):
-        places.setdefault(bare(piece), set()).add(index)
+    """Return the anchors of a pair of piece sequences: each target piece of a whole word that the source holds too.
+
+    Its sources are the pieces with the same letters of that word, wherever the word stands. A word is a number, or two
+    or more letters of a script that separates words. Parts of words are none: "an" in "fahren" does not translate "an".
+    """
+    places: dict[str, list[dict[int, range]]] = {}
+    for text, pieces in words_of(source):
+        places.setdefault(text, []).append(pieces)
     anchors: list[Anchor] = []
-    for step, piece in enumerate(target):
-        text = bare(piece)
-        if (text.isdigit() or (len(text) > 1 and text.isalnum())) and text in places:
-            anchors.append(Anchor(step, frozenset(places[text])))
+    for text, pieces in words_of(target):
+        for step, letters in pieces.items():
+            sources = {index for word in places.get(text, ()) for index, place in word.items() if meet(letters, place)}
+            if sources:
+                anchors.append(Anchor(step, frozenset(sources)))
     return anchors
 
 
-def bare(piece: str) -> str:
-    """Return a piece without SentencePiece's mark of a word's beginning."""
-    return piece.replace("\u2581", "")
+def words_of(pieces: Sequence[str]) -> list[tuple[str, dict[int, range]]]:
+    """Return the words of a piece sequence in order, each with the letters of it (from 0) that each piece holds."""
+    visible = [" " if _CONTROL.fullmatch(piece) else piece.replace("\u2581", " ") for piece in pieces]
+    ends = list(accumulate(len(piece) for piece in visible))
+    words: list[tuple[str, dict[int, range]]] = []
+    for found in _WORD.finditer("".join(visible)):
+        start, stop = found.span()
+        held: dict[int, range] = {}
+        for index in range(bisect_right(ends, start), len(ends)):
+            first = ends[index] - len(visible[index])
+            if first >= stop:
+                break
+            held[index] = range(max(first, start) - start, min(ends[index], stop) - start)
+        words.append((found.group(), held))
+    return words
+
+
+def meet(one: range, other: range) -> bool:
+    """Return whether two ranges have a number in common."""
+    return max(one.start, other.start) < min(one.stop, other.stop)
 
 
 @torch.inference_mode()

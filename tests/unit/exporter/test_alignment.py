@@ -17,12 +17,36 @@ from exporter.model import AttentionWeights, TranslationModel
 PIECES = ("<pad>", "</s>", "<unk>", "\u2581Anna", "\u25811995", "\u2581the", "12", "\u2581a", "\u2581Paris", ",")
 
 
-def test_anchors_are_copied_words_and_digits() -> None:
-    """Digits and words of two letters or more that stand on both sides count, with every place they stand at."""
+def found(source: Sequence[str], target: Sequence[str]) -> list[tuple[int, set[int]]]:
+    """The anchors of a pair as plain values."""
+    return [(anchor.step, set(anchor.sources)) for anchor in anchors_of(source, target)]
+
+
+def test_anchors_are_copied_words_and_numbers() -> None:
+    """Numbers and words of two letters or more that stand on both sides count, with every place they stand at."""
     source = ["\u2581Anna", "\u2581saw", "\u25811995", ",", "Anna", "\u2581a"]
     target = ["1995", "\u2581sah", ",", "\u2581a", "\u2581Anna", "\u25817"]
-    anchors = anchors_of(source, target)
-    assert [(anchor.step, set(anchor.sources)) for anchor in anchors] == [(0, {2}), (4, {0, 4})]
+    assert found(source, target) == [(0, {2}), (4, {0, 4})]
+
+
+def test_a_part_of_a_word_is_no_anchor() -> None:
+    """The same piece inside two different words does not translate one by the other."""
+    assert found(["\u2581an", "\u2581apple"], ["\u2581fahr", "an"]) == []
+
+
+def test_each_piece_of_a_copied_word_has_its_own_letters_as_source() -> None:
+    """A word that both sides hold is matched letter by letter, though they cut it into other pieces."""
+    assert found(["\u2581N", "ASA", "\u2581in"], ["\u2581NA", "SA", "\u2581im"]) == [(0, {0, 1}), (1, {1})]
+
+
+def test_a_name_between_letters_of_another_script_is_a_word() -> None:
+    """Chinese writes no spaces, yet a Latin name or a number inside it can be found again in the translation."""
+    assert found(["\u2581\u57282020", "NASA", "\u7684"], ["\u2581NASA", "\u25812020"]) == [(0, {1}), (1, {0})]
+
+
+def test_control_tokens_are_no_words() -> None:
+    """The target language's token and the end of the sentence are not copied text."""
+    assert found([">>de<<", "\u2581de", "</s>"], ["\u2581de", "</s>"]) == [(0, {1})]
 
 
 def place_of_same(source: Tensor, target: Tensor) -> int:
