@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
@@ -16,11 +17,27 @@ from prometheus_client import (
 )
 
 from service.engine import FinishReason, RefusalReason, StepRecord, Timings
+from service.gpu_memory import GpuMemoryCollector
 
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STEP_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+RATIO_BUCKETS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MODEL = ("model",)
+LENGTH_CLASSES = {"short": 200, "medium": 2_000}
+"""Code points of all texts of a call, at most; what is longer is "long". Each class has an objective of its own."""
+
+
+def length_class(characters: int) -> str:
+    """The class whose latency objective a call of so many code points has; "none" for calls without text."""
+    if not characters:
+        return "none"
+    return next((name for name, longest in LENGTH_CLASSES.items() if characters <= longest), "long")
+
+
+def exemplar(trace_id: str) -> Mapping[str, str] | None:
+    """What links an observation to its trace; None for a call that nobody traces."""
+    return {"trace_id": trace_id} if trace_id else None
 
 
 class Metrics:
@@ -40,7 +57,7 @@ class Metrics:
     def _define_calls(self) -> None:
         self.requests = self._counter("requests", "Calls that ended.", ("method", "model", "code"))
         self.request_seconds = self._histogram(
-            "request_seconds", "From a call's arrival to its end.", ("method", "model")
+            "request_seconds", "From a call's arrival to its answer, OK only.", ("method", "model", "length_class")
         )
         self.requests_in_flight = self._gauge("requests_in_flight", "Calls that run now.", ("method",))
         self.bulk_items = self._counter("bulk_items", "Items of bulk streams that ended.", ("model", "code"))
@@ -62,6 +79,9 @@ class Metrics:
             "step_seconds", "Parts of one engine step.", ("model", "phase"), buckets=STEP_BUCKETS
         )
         self.step_rows = self._histogram("step_rows", "Rows decoded in one step.", buckets=ROW_BUCKETS)
+        self.encoder_padding_ratio = self._histogram(
+            "encoder_padding_ratio", "Share of padding in what one step encodes.", buckets=RATIO_BUCKETS
+        )
         self.encoder_tokens = self._counter("encoder_tokens", "Source tokens that the encoder read.", MODEL)
         self.encoder_padding = self._counter("encoder_padding_tokens", "Padding that the encoder computed.", MODEL)
         self.copied_bytes = self._counter("copied_bytes", "Bytes of keys and values that beams moved.", MODEL)
@@ -89,13 +109,18 @@ class Metrics:
         self.model_info = self._gauge(
             "model_info", "1 for each model served.", ("model", "version", "precision", "provider")
         )
+        self.memory_limit = self._gauge("memory_limit_bytes", "Memory that models may plan for; 0: no limit.")
         build = Info("dragoman_build", "Version of the service.", registry=self.registry)
         build.info({"version": _own_version()})
+
+    def watch_gpu(self, device: int) -> None:
+        """Put the memory of GPU `device` on the page, as far as its driver tells."""
+        self.registry.register(GpuMemoryCollector(device))
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"dragoman_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"dragoman_{name}", text, labels, registry=self.registry)
 
     def _histogram(
@@ -108,17 +133,26 @@ class EngineMetrics:
     """What one model's engine reports, as metrics; implements EngineObserver. Called from worker threads, so cheap."""
 
     def __init__(self, metrics: Metrics, model: str) -> None:
+        # The children are looked up here once: a lookup costs more than what it finds.
         self._metrics = metrics
         self._model = model
         self._encode_step = metrics.step_seconds.labels(model, "encode")
         self._decode_step = metrics.step_seconds.labels(model, "decode")
         self._search_step = metrics.step_seconds.labels(model, "search")
         self._rows = metrics.step_rows.labels(model)
+        self._padding_ratio = metrics.encoder_padding_ratio.labels(model)
         self._encoder_tokens = metrics.encoder_tokens.labels(model)
         self._encoder_padding = metrics.encoder_padding.labels(model)
         self._copied_bytes = metrics.copied_bytes.labels(model)
         self._new_tokens = metrics.new_tokens.labels(model)
         self._full_rows = metrics.full_rows.labels(model)
+        self._queue_seconds = metrics.queue_seconds.labels(model)
+        self._encode_seconds = metrics.encode_seconds.labels(model)
+        self._decode_seconds = metrics.decode_seconds.labels(model)
+        self._first_token_seconds = metrics.first_token_seconds.labels(model)
+        self._queue_sequences = metrics.queue_sequences.labels(model)
+        self._queue_tokens = metrics.queue_tokens.labels(model)
+        self._slots: dict[int, tuple[Gauge, Gauge]] = {}
         self._refusals = {reason: metrics.refusals.labels(model, reason.value) for reason in RefusalReason}
         self._sequences = {reason: metrics.sequences.labels(model, reason.value) for reason in FinishReason}
 
@@ -132,7 +166,9 @@ class EngineMetrics:
         if record.encoded_tokens:
             self._encode_step.observe(record.encode_seconds)
             self._encoder_tokens.inc(record.encoded_tokens)
-            self._encoder_padding.inc(record.padded_tokens - record.encoded_tokens)
+            padding = record.padded_tokens - record.encoded_tokens
+            self._encoder_padding.inc(padding)
+            self._padding_ratio.observe(padding / record.padded_tokens)
         if record.copied_bytes:
             self._copied_bytes.inc(record.copied_bytes)
         if record.full_rows:
@@ -145,22 +181,28 @@ class EngineMetrics:
     def finished(self, reason: FinishReason, timings: Timings) -> None:
         """A sequence left the engine."""
         self._sequences[reason].inc()
-        metrics, model = self._metrics, self._model
-        metrics.queue_seconds.labels(model).observe(timings.queue_seconds)
+        self._queue_seconds.observe(timings.queue_seconds)
         if timings.steps:
-            metrics.encode_seconds.labels(model).observe(timings.encode_seconds)
-            metrics.decode_seconds.labels(model).observe(timings.decode_seconds)
-            metrics.first_token_seconds.labels(model).observe(timings.first_token_seconds)
+            self._encode_seconds.observe(timings.encode_seconds)
+            self._decode_seconds.observe(timings.decode_seconds)
+            self._first_token_seconds.observe(timings.first_token_seconds)
 
     def queue(self, sequences: int, tokens: int) -> None:
         """The queue's depth changed."""
-        self._metrics.queue_sequences.labels(self._model).set(sequences)
-        self._metrics.queue_tokens.labels(self._model).set(tokens)
+        self._queue_sequences.set(sequences)
+        self._queue_tokens.set(tokens)
 
     def slots(self, worker: int, rows: int, sentences: int) -> None:
         """A worker's slots in use changed."""
-        self._metrics.row_slots_used.labels(self._model, str(worker)).set(rows)
-        self._metrics.sentence_slots_used.labels(self._model, str(worker)).set(sentences)
+        if worker not in self._slots:
+            labels = (self._model, str(worker))
+            self._slots[worker] = (
+                self._metrics.row_slots_used.labels(*labels),
+                self._metrics.sentence_slots_used.labels(*labels),
+            )
+        used_rows, used_sentences = self._slots[worker]
+        used_rows.set(rows)
+        used_sentences.set(sentences)
 
 
 def _own_version() -> str:

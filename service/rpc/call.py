@@ -14,14 +14,19 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One call while it runs; the servicer fills in what it learns."""
+    """One call while it runs; the servicer fills in what it learns.
+
+    `trace_id` is what exemplars name: that of the caller's `traceparent`, or of our own span where there is one.
+    """
 
     method: str
     request_id: str
+    trace_id: str = ""
     client_seconds: float | None = None
     started: float = field(default_factory=time.monotonic)
     model: str = ""
     content_count: int = 0
+    characters: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
 

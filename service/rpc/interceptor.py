@@ -14,9 +14,10 @@ from grpc import aio
 
 from service.errors import InvalidInputError
 from service.logging import describe_failure, get_logger
-from service.metrics import Metrics
+from service.metrics import Metrics, exemplar, length_class
 from service.rpc.call import REQUEST_ID_KEY, Call, current_call, enter_call, request_id_from
 from service.rpc.status import ErrorStatus, error_status
+from service.rpc.trace_context import TRACEPARENT_KEY, trace_id_from
 
 SERVICE = "dragoman.v1.TranslationService"
 
@@ -87,9 +88,11 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
 
     @asynccontextmanager
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        metadata = dict(context.invocation_metadata() or ())
         call = Call(
             method=method,
-            request_id=request_id_from(dict(context.invocation_metadata() or ()).get(REQUEST_ID_KEY)),
+            request_id=request_id_from(metadata.get(REQUEST_ID_KEY)),
+            trace_id=trace_id_from(metadata.get(TRACEPARENT_KEY)),
             client_seconds=context.time_remaining(),
         )
         enter_call(call)
@@ -133,7 +136,9 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
     def _ended(self, call: Call, code: grpc.StatusCode) -> None:
         metrics, seconds = self._metrics, call.seconds
         metrics.requests.labels(call.method, call.model, code.name).inc()
-        metrics.request_seconds.labels(call.method, call.model).observe(seconds)
+        if code is grpc.StatusCode.OK:
+            latency = metrics.request_seconds.labels(call.method, call.model, length_class(call.characters))
+            latency.observe(seconds, exemplar(call.trace_id))
         if code is grpc.StatusCode.CANCELLED:
             metrics.cancellations.labels(call.method).inc()
         if code is grpc.StatusCode.OK and call.client_seconds is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.metrics import Metrics
+from service.metrics import Metrics, exemplar
 from service.rpc.call import Call
 from service.translator import SentenceEnd, TranslationResult
 
@@ -13,8 +13,9 @@ def record_result(metrics: Metrics, call: Call, result: TranslationResult) -> No
     call.model = model
     call.source_tokens += timings.source_tokens
     call.target_tokens += timings.target_tokens
-    metrics.tokenize_seconds.labels(model).observe(timings.tokenize_seconds)
-    metrics.detokenize_seconds.labels(model).observe(timings.detokenize_seconds)
+    trace = exemplar(call.trace_id)
+    metrics.tokenize_seconds.labels(model).observe(timings.tokenize_seconds, trace)
+    metrics.detokenize_seconds.labels(model).observe(timings.detokenize_seconds, trace)
     metrics.source_tokens.labels(model).inc(timings.source_tokens)
     metrics.target_tokens.labels(model).inc(timings.target_tokens)
     for translation in result.translations:

@@ -108,6 +108,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         """What the log line and the metrics say of the call, should it fail."""
         call = current_call()
         call.content_count = len(request.contents)
+        call.characters = sum(map(len, request.contents))
         model, _ = translator.catalogue.find(
             model_id=request.model, source=request.source_language, target=request.target_language
         )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, generate_latest
+from types import SimpleNamespace
 
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from service import gpu_memory
 from service.engine import EngineObserver, FinishReason, RefusalReason, StepRecord, Timings
-from service.metrics import EngineMetrics, Metrics
+from service.metrics import EngineMetrics, Metrics, exemplar, length_class
 
 TIMINGS = Timings(queue_seconds=0.01, encode_seconds=0.02, decode_seconds=0.3, first_token_seconds=0.05, steps=7)
 STEP = StepRecord(
@@ -40,6 +45,7 @@ def test_what_the_engine_reports_is_on_the_page() -> None:
     assert value("step_rows_sum") == 5
     assert value("encoder_tokens_total") == 30
     assert value("encoder_padding_tokens_total") == 6
+    assert value("encoder_padding_ratio_sum") == pytest.approx(6 / 36)
     assert value("decoded_tokens_total") == 4
     assert value("copied_bytes_total") == 1024
     assert value("full_rows_total") == 1
@@ -68,3 +74,61 @@ def test_every_metric_of_ours_has_a_prefix_and_a_help_text() -> None:
         assert family.documentation, family.name
         assert family.name.startswith(("dragoman_", "process_", "python_")), family.name
     assert b"dragoman_build_info" in generate_latest(registry)
+
+
+@pytest.mark.parametrize(
+    ("characters", "expected"), [(0, "none"), (1, "short"), (200, "short"), (201, "medium"), (2001, "long")]
+)
+def test_a_call_has_the_length_class_of_its_text(characters: int, expected: str) -> None:
+    """So that a book is not measured by the objective of a sentence."""
+    assert length_class(characters) == expected
+
+
+def test_an_exemplar_names_the_trace_on_the_openmetrics_page() -> None:
+    """And a call that nobody traces leaves none."""
+    registry = CollectorRegistry()
+    latency = Metrics(registry).request_seconds.labels("Translate", "m", "short")
+    latency.observe(0.002, exemplar(""))
+    assert b"trace_id" not in generate_openmetrics(registry)
+    latency.observe(0.002, exemplar("ab" * 16))
+    assert f'# {{trace_id="{"ab" * 16}"}} 0.002'.encode() in generate_openmetrics(registry)
+
+
+class FakeDriver:
+    """NVIDIA's management library with one GPU, or none."""
+
+    class NVMLError(Exception):
+        """What the library raises."""
+
+    def __init__(self, *, gpus: int) -> None:
+        self._gpus = gpus
+
+    def nvmlInit(self) -> None:  # noqa: N802 - the library's names
+        """Nothing to do."""
+
+    def nvmlDeviceGetHandleByIndex(self, device: int) -> int:  # noqa: N802
+        """The GPU, if it is there."""
+        if device >= self._gpus:
+            raise self.NVMLError
+        return device
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:  # noqa: N802
+        """A quarter used."""
+        return SimpleNamespace(used=25, total=100)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:  # noqa: N802
+        """Half busy, in percent."""
+        return SimpleNamespace(gpu=50)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_the_memory_of_the_gpu_is_on_the_page(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    """Asked at each scrape; without a driver that answers there is no value, and the page is whole."""
+    monkeypatch.setattr(gpu_memory, "pynvml", FakeDriver(gpus=gpus))
+    registry = CollectorRegistry()
+    Metrics(registry).watch_gpu(0)
+    expected = {"gpu_memory_used_bytes": 25.0, "gpu_memory_bytes": 100.0, "gpu_busy_ratio": 0.5}
+    for name, value in expected.items():
+        found = registry.get_sample_value(f"dragoman_{name}", {"device": "0"})
+        assert found == (value if gpus else None)
+    assert b"dragoman_gpu_memory_bytes" in generate_latest(registry)
