@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-PORTS = re.compile(r"^SERVING grpc \S+:(?P<grpc>\d+) metrics \S+:(?P<metrics>\d+)/metrics$")
+PORTS = re.compile(r"^SERVING grpc \S+:(?P<grpc>\d+) metrics \S+:(?P<metrics>\d+)/metrics health \S+$")
 
 
 class ServerError(Exception):
@@ -26,7 +26,7 @@ class ServerProcess:
 
     def __init__(self, *, bundle: Path, log: Path, options: Sequence[str] = ()) -> None:
         self._command = [sys.executable, "-m", "service", "--bundle", str(bundle)]
-        self._command += ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", *options]
+        self._command += ["--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", "--health-port", "0", *options]
         self._log = log
         self._process: subprocess.Popen[str] | None = None
         self.grpc_port = 0

@@ -19,7 +19,7 @@ from service.errors import ConfigError
 from service.logging import configure_logging, get_logger
 from service.metrics import Metrics
 from service.models.loading import load_model
-from service.rpc.health import HealthStates
+from service.rpc.health import HealthStates, build_health_server
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
@@ -41,14 +41,17 @@ class Application:
     interceptor: CallInterceptor
     servicer: TranslationServicer
     server: aio.Server
+    health_server: aio.Server
     stop: asyncio.Event
     hurry: asyncio.Event
 
     async def run(self) -> None:
         """Listens, loads, serves until `stop`, drains. Raises ConfigError or BundleError if it cannot start."""
         settings = self.settings
-        port = bind(self.server, settings.host, settings.port)
+        port = bind(self.server, settings.host, settings.port, setting="--port")
+        health_port = bind(self.health_server, settings.host, settings.health_port, setting="--health-port")
         metrics_port = serve_metrics(self.metrics, settings)
+        await self.health_server.start()
         await self.server.start()
         await self.health.set_ready(ready=False)
         await self.health.set_alive(alive=True)
@@ -60,7 +63,7 @@ class Application:
             if not self.stop.is_set():
                 self.servicer.open(Translator(ModelCatalogue(models), translator_limits(settings)))
                 await self.health.set_ready(ready=True)
-                announce(settings.host, port, metrics_port)
+                announce(settings.host, port, metrics_port, health_port)
             await self.stop.wait()
             await self._drain()
         finally:
@@ -69,6 +72,7 @@ class Application:
             # First the engines, so that calls which have outlasted the drain end with UNAVAILABLE and not cut off.
             await asyncio.gather(*(asyncio.to_thread(model.engine.shutdown, grace_seconds=0.0) for model in models))
             await self.server.stop(_CLOSING_SECONDS)
+            await self.health_server.stop(None)
 
     async def _load(self, models: list[ServedModel]) -> None:
         budget = MemoryBudget(self.settings.memory_limit_bytes)
@@ -134,6 +138,7 @@ def build_application(settings: Settings) -> Application:
         interceptor=interceptor,
         servicer=servicer,
         server=build_server(servicer, interceptor, health, options),
+        health_server=build_health_server(health),
         stop=asyncio.Event(),
         hurry=asyncio.Event(),
     )
@@ -186,10 +191,11 @@ async def watch_engines(engines: Sequence[Engine], health: HealthStates, setting
         await asyncio.sleep(_WATCH_SECONDS)
 
 
-def announce(host: str, port: int, metrics_port: int) -> None:
+def announce(host: str, port: int, metrics_port: int, health_port: int) -> None:
     """The one line on standard output: that we serve, and where."""
     name = f"[{host}]" if ":" in host else host
-    print(f"SERVING grpc {name}:{port} metrics http://{name}:{metrics_port}/metrics", flush=True)
+    places = f"grpc {name}:{port} metrics http://{name}:{metrics_port}/metrics health {name}:{health_port}"
+    print(f"SERVING {places}", flush=True)
 
 
 def refuse_two_runtimes() -> None:

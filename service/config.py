@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     metrics_port: Port = 9090
     """Port of /metrics over HTTP; 0 takes any free one, which is printed."""
 
+    health_port: Port = 50052
+    """Port of grpc.health.v1 alone, always in plain text, for probes that cannot speak TLS; 0 takes any free one, which
+    is printed."""
+
     workers: Annotated[int, Field(ge=0)] = 0
     """Worker threads per model, each with slots of its own; 0 = cores this process may use / `threads-per-worker`, and
     one with `provider` cuda."""

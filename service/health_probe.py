@@ -1,4 +1,4 @@
-"""Asks a gRPC health service once: `python -m service.health_probe HOST:PORT`; exit code 0 means SERVING."""
+"""Asks a gRPC health service once: `python -m service.health_probe HOST:PORT [NAME]`; exit code 0 means SERVING."""
 
 import sys
 
@@ -8,12 +8,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 TIMEOUT_SECONDS = 2.0
 
 
-def is_serving(address: str) -> bool:
-    """Whether the server at ``address`` answers SERVING within two seconds."""
+def is_serving(address: str, name: str = "") -> bool:
+    """Whether the server at ``address`` answers SERVING for ``name``, such as "liveness", within two seconds."""
     with grpc.insecure_channel(address) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=TIMEOUT_SECONDS, wait_for_ready=True
+                health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_SECONDS, wait_for_ready=True
             )
         except grpc.RpcError:
             return False
@@ -22,10 +22,10 @@ def is_serving(address: str) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Exit code 0: serving; 1: not; 2: wrong use."""
-    if len(arguments) != 1:
-        print("usage: python -m service.health_probe HOST:PORT", file=sys.stderr)
+    if len(arguments) not in {1, 2}:
+        print("usage: python -m service.health_probe HOST:PORT [NAME]", file=sys.stderr)
         return 2
-    return 0 if is_serving(arguments[0]) else 1
+    return 0 if is_serving(*arguments) else 1
 
 
 if __name__ == "__main__":

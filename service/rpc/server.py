@@ -57,14 +57,14 @@ def build_server(
     return server
 
 
-def bind(server: aio.Server, host: str, port: int) -> int:
-    """The port that `server` listens on. Raises ConfigError with one line if it cannot."""
+def bind(server: aio.Server, host: str, port: int, *, setting: str) -> int:
+    """The port that `server` listens on. Raises ConfigError with one line, which names `setting`, if it cannot."""
     if not _is_free(host, port):
-        raise ConfigError(f"--port: cannot listen on {host}:{port}; is the port in use?")
+        raise ConfigError(f"{setting}: cannot listen on {host}:{port}; is the port in use?")
     try:
         return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError:
-        raise ConfigError(f"--port: cannot listen on {host}:{port}") from None
+        raise ConfigError(f"{setting}: cannot listen on {host}:{port}") from None
 
 
 def _is_free(host: str, port: int) -> bool:

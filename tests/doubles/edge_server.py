@@ -85,7 +85,7 @@ async def edge_server(
         reflection=True,
     )
     server = build_server(servicer, interceptor, health, options)
-    bound = bind(server, "127.0.0.1", port)
+    bound = bind(server, "127.0.0.1", port, setting="--port")
     model.engine.start()
     await server.start()
     if opened:

@@ -21,14 +21,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from dragoman.v1 import translation_pb2 as pb
 from service.client import TranslationClient, TranslationError
 
-READY = re.compile(r"SERVING grpc 127\.0\.0\.1:(\d+) metrics http://127\.0\.0\.1:(\d+)/metrics\n")
+READY = re.compile(
+    r"SERVING grpc 127\.0\.0\.1:(\d+) metrics http://127\.0\.0\.1:(\d+)/metrics health 127\.0\.0\.1:(\d+)\n"
+)
 LETTER = "I love you. We see the book.\n\n  The child can read it all."
 
 
 def start(bundle: Path, *options: str) -> subprocess.Popen[str]:
     """The service on free ports, with one worker."""
     command = [sys.executable, "-m", "service", "--bundle", str(bundle), "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", "0", "--metrics-port", "0", *options]
+    command += ["--port", "0", "--metrics-port", "0", "--health-port", "0", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -49,6 +51,7 @@ class Service:
             pytest.fail("".join(self.log))
         self.address = f"127.0.0.1:{ready[1]}"
         self.metrics_url = f"http://127.0.0.1:{ready[2]}/metrics"
+        self.health_address = f"127.0.0.1:{ready[3]}"
 
     def finish(self) -> int:
         """Waits for its end; the exit code."""
@@ -108,7 +111,7 @@ def test_sigterm_drains_what_was_accepted(tiny_bundle: Path) -> None:
     """Calls that run are answered after SIGTERM, readiness fails while liveness holds, and the exit code is 0."""
     service = Service(tiny_bundle, "--readiness-grace-seconds", "1")
     try:
-        with TranslationClient(service.address) as client, grpc.insecure_channel(service.address) as channel:
+        with TranslationClient(service.address) as client, grpc.insecure_channel(service.health_address) as channel:
             probe = health_pb2_grpc.HealthStub(channel)
             stream = client.stream(LETTER * 40, source="en", target="de")
             first = next(stream)
@@ -171,12 +174,14 @@ def refused(bundle: Path, *options: str) -> str:
 
 
 def test_a_port_in_use_is_named(tiny_bundle: Path) -> None:
-    """Both for gRPC and for metrics."""
+    """For gRPC, for metrics and for health."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert refused(tiny_bundle, "--port", port).startswith(f"service: --port: cannot listen on 127.0.0.1:{port}")
         line = refused(tiny_bundle, "--metrics-port", port)
         assert line.startswith(f"service: --metrics-port: cannot listen on 127.0.0.1:{port}")
+        line = refused(tiny_bundle, "--health-port", port)
+        assert line.startswith(f"service: --health-port: cannot listen on 127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from service.client import AsyncTranslationClient, TranslationError
+from service.rpc.health import HealthStates, build_health_server
 from service.rpc.interceptor import SERVICE
+from service.rpc.server import bind
 from tests.doubles.edge_server import EdgeServer, edge_server, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -34,6 +36,31 @@ async def test_draining_never_looks_like_death() -> None:
         await server.health.set_ready(ready=False)
         assert [await health_of(server, name) for name in ("", SERVICE, "readiness")] == [NOT_SERVING] * 3
         assert await health_of(server, "liveness") == SERVING
+
+
+async def test_the_health_port_tells_the_same_and_nothing_else() -> None:
+    """A server of its own for probes that speak no TLS: every name's state as it changes, and no other service."""
+    states = HealthStates()
+    probed = build_health_server(states)
+    port = bind(probed, "127.0.0.1", 0, setting="--health-port")
+    await probed.start()
+    await states.set_alive(alive=True)
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for ready, status in ((True, SERVING), (False, NOT_SERVING)):
+            await states.set_ready(ready=ready)
+            for name in ("", SERVICE, "readiness"):
+                assert (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status == status
+            assert (await stub.Check(health_pb2.HealthCheckRequest(service="liveness"))).status == SERVING
+        path = f"/{SERVICE}/ListModels"
+        call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path, bytes, bytes)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await call(b"")
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service="x" * 2000))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await probed.stop(None)
 
 
 async def test_a_client_waits_out_the_loading_of_a_server() -> None:

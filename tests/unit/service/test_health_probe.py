@@ -38,6 +38,15 @@ def test_a_draining_server_is_not(served: Health) -> None:
     assert health_probe.main([address]) == 1
 
 
+def test_a_name_may_be_asked_for(served: Health) -> None:
+    """Readiness and liveness are different names of one server."""
+    servicer, address = served
+    servicer.set("liveness", health_pb2.HealthCheckResponse.SERVING)
+    servicer.set("readiness", health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert health_probe.main([address, "liveness"]) == 0
+    assert health_probe.main([address, "readiness"]) == 1
+
+
 def test_nobody_there_is_not_healthy(served: Health, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not answer in time is exit code 1, without a traceback."""
     monkeypatch.setattr(health_probe, "TIMEOUT_SECONDS", 0.2)
