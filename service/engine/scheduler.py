@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,8 +67,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._waiting: dict[Priority, dict[int, Sequence]] = {priority: {} for priority in Priority}
         self._served = dict.fromkeys(Priority, 0.0)
-        self._deadlines: list[tuple[float, int, Sequence]] = []
-        self._order = itertools.count()
+        self._deadlines: list[tuple[float, int]] = []  # with the id of the sequence
         self._tokens = 0
         self._row_steps = 0.0
         self._closed = False
@@ -107,7 +105,7 @@ class Scheduler:
         waiting[id(sequence)] = sequence
         self._count(sequence, 1)
         if sequence.deadline is not None:
-            heapq.heappush(self._deadlines, (sequence.deadline, next(self._order), sequence))
+            heapq.heappush(self._deadlines, (sequence.deadline, id(sequence)))
 
     def _least_served(self) -> float:
         busy = [self._served[priority] for priority, waiting in self._waiting.items() if waiting]
@@ -187,8 +185,10 @@ class Scheduler:
             expired: list[Sequence] = []
             now = self._clock()
             while self._deadlines and self._deadlines[0][0] <= now:
-                sequence = heapq.heappop(self._deadlines)[2]
-                if sequence.status is SequenceStatus.WAITING:
+                key = heapq.heappop(self._deadlines)[1]
+                sequence = next((waiting[key] for waiting in self._waiting.values() if key in waiting), None)
+                # One that has left is not kept for its deadline's sake, so another may have its id by now.
+                if sequence is not None and sequence.deadline is not None and sequence.deadline <= now:
                     self._remove(sequence)
                     sequence.status = SequenceStatus.FINISHED
                     expired.append(sequence)

@@ -19,7 +19,7 @@ from service.engine.rows import RowTable
 from service.engine.runner import Batch, ModelRunner, RowCopy
 from service.engine.scheduler import EngineLimits, Room, Scheduler
 from service.engine.search import Search, best_wanted
-from service.engine.sequence import DecodingResult, FinishReason, FloatArray, Sequence, SequenceStatus
+from service.engine.sequence import Aligner, DecodingResult, FinishReason, Sequence, SequenceStatus
 from service.engine.sharing import TimeShare
 from service.engine.slots import RowPool, SlotPool
 from service.errors import CancelledError, DeadlineError, DragomanError, EngineError
@@ -68,7 +68,7 @@ class Worker:
         self._sentences = SlotPool(model.sentence_slots)
         self._filter = LogitFilter(model)
         self._layout = RowLayout(self._pool, self._table)
-        self._search = Search(model, self._table, self._pool, self._align)
+        self._search = Search(model, self._table, self._pool, _aligner(runner))
         self._share = TimeShare(limits.bulk_time_share)
         self._running: list[Sequence] = []
         self._branches: list[RowCopy] = []
@@ -210,9 +210,6 @@ class Worker:
         self._complete(outcome.finished)
         turn.search_seconds = self._clock() - searched
 
-    def _align(self, sequence: Sequence, lane: int) -> FloatArray:
-        return self._runner.align(sequence.sentence_slot, sequence.queries_of(lane))
-
     def _complete(self, finished: list[Sequence]) -> None:
         self._leave(finished)
         for sequence in finished:
@@ -273,6 +270,11 @@ class Worker:
                 search_seconds=turn.search_seconds,
             )
         )
+
+
+def _aligner(runner: ModelRunner) -> Aligner:
+    """A method of the worker would do the same, and keep the runner's memory in a cycle of references."""
+    return lambda sequence, lane: runner.align(sequence.sentence_slot, sequence.queries_of(lane))
 
 
 def _any_of(priority: Priority, sequences: Iterable[Sequence]) -> bool:

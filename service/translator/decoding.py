@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from service.engine import DecodingOptions, DecodingResult, Engine, Priority, Ticket
-from service.errors import OverloadedError
+from service.errors import EngineError, OverloadedError
 from service.translator.repetition import GUARD_NGRAM_SIZE, first_repeat, is_looping
 
 
@@ -41,7 +41,8 @@ class JobResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _JobEnded:
     index: int
-    future: Future[DecodingResult]
+    result: DecodingResult | None
+    error: BaseException | None
 
 
 class DecodingRun:
@@ -81,26 +82,39 @@ class DecodingRun:
             self._submit_first()
             while self._tickets or self._again or self._next < len(self._jobs):
                 await self._fill_window()
-                event = await self._events.get()
-                if isinstance(event, JobTokens):
+                event = self._accepted(await self._events.get())
+                if event is not None:
                     yield event
-                elif (result := self._accepted(event)) is not None:
-                    yield result
         finally:
-            for ticket in self._tickets.values():
-                ticket.cancel()
+            # A raised error's traceback holds this frame, and with it the engine: neither a ticket nor an event, which
+            # hold errors, may stay here, or the engine's memory waits for the garbage collector.
+            while self._tickets:
+                self._tickets.popitem()[1].cancel()
+            self._events = asyncio.Queue()
 
-    def _accepted(self, event: _JobEnded) -> JobResult | None:
-        """The job's result; None if it repeats itself, and is to be decoded once more with a guard."""
+    def _accepted(self, event: JobTokens | _JobEnded) -> JobTokens | JobResult | None:
+        """What to tell of `event`; raises the error of a job that failed."""
+        if isinstance(event, JobTokens):
+            return event
         del self._tickets[event.index]
-        result, guarded = event.future.result(), event.index in self._guarded
-        job, best = self._jobs[event.index], result.hypotheses[0].ids
+        if event.result is not None:
+            return self._guard(event.index, event.result)
+        error = event.error or EngineError("a job ended with nothing: this is a bug")
+        try:
+            raise error.with_traceback(None)  # sequences that ended together share it
+        finally:
+            del event, error  # see `events`
+
+    def _guard(self, index: int, result: DecodingResult) -> JobResult | None:
+        """The job's result; None if it repeats itself, and is to be decoded once more with a guard."""
+        guarded = index in self._guarded
+        job, best = self._jobs[index], result.hypotheses[0].ids
         kept = first_repeat(best)
         if guarded or kept is None or not is_looping(best, job.source_ids):
-            return JobResult(index=event.index, result=result, guarded=guarded)
-        self._guarded.add(event.index)
+            return JobResult(index=index, result=result, guarded=guarded)
+        self._guarded.add(index)
         options = replace(job.options, no_repeat_ngram_size=GUARD_NGRAM_SIZE, target_prefix=best[:kept])
-        self._again[event.index] = replace(job, options=options)
+        self._again[index] = replace(job, options=options)
         return None
 
     def _submit_first(self) -> None:
@@ -125,11 +139,16 @@ class DecodingRun:
     def _submit(self) -> None:
         """Puts the next job into the engine: one to be repeated, or else a new one."""
         index, job = next(iter(self._again.items())) if self._again else (self._next, self._jobs[self._next])
-        loop = asyncio.get_running_loop()
+        # What the engine keeps holds the queue alone: the run holds the engine.
+        loop, events = asyncio.get_running_loop(), self._events
 
         def post(event: JobTokens | _JobEnded) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._events.put_nowait, event)
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        def ended(future: Future[DecodingResult]) -> None:
+            error = future.exception()
+            post(_JobEnded(index=index, result=None if error else future.result(), error=error))
 
         on_token: Callable[[tuple[int, ...]], None] | None = None
         if self._wants_tokens:
@@ -140,4 +159,4 @@ class DecodingRun:
         self._tickets[index] = ticket
         if self._again.pop(index, None) is None:
             self._next += 1
-        ticket.future.add_done_callback(lambda future: post(_JobEnded(index=index, future=future)))
+        ticket.future.add_done_callback(ended)
