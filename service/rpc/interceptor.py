@@ -20,6 +20,7 @@ from service.rpc.status import ErrorStatus, error_status
 from service.rpc.trace_context import TRACEPARENT_KEY, trace_id_from
 
 SERVICE = "dragoman.v1.TranslationService"
+GOOGLE_SERVICE = "google.cloud.translation.v3.TranslationService"
 
 # What gRPC hands around is untyped: messages of any method. (Quoted, as these are generic in the stubs only.)
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
@@ -31,7 +32,7 @@ class _Malformed:
 
 
 class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Wraps the methods of the translation service; others, such as health, pass as they are."""
+    """Wraps the methods of the translation services, ours and Google's; others, such as health, pass as they are."""
 
     def __init__(self, metrics: Metrics, *, log_calls: bool) -> None:
         self._metrics = metrics
@@ -41,7 +42,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         self._idle.set()
 
     async def wait_idle(self) -> None:
-        """Returns when no call of the translation service runs."""
+        """Returns when no call of a translation service runs."""
         await self._idle.wait()
 
     async def intercept_service(
@@ -52,7 +53,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         """See grpc.aio.ServerInterceptor."""
         handler = await continuation(handler_call_details)
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
-        if handler is None or service != SERVICE:
+        if handler is None or service not in (SERVICE, GOOGLE_SERVICE):
             return handler
         return self._wrapped(handler, method)
 

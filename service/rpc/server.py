@@ -10,8 +10,10 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from dragoman.google_v3 import translation_service_pb2_grpc as google_grpc
 from dragoman.v1 import translation_pb2_grpc as pb_grpc
 from service.errors import ConfigError
+from service.rpc.google import GoogleTranslationServicer
 from service.rpc.health import HealthStates
 from service.rpc.interceptor import SERVICE, CallInterceptor
 from service.rpc.servicer import TranslationServicer
@@ -50,6 +52,7 @@ def build_server(
         interceptors=[interceptor], options=options.channel_arguments(), compression=grpc.Compression.NoCompression
     )
     pb_grpc.add_TranslationServiceServicer_to_server(servicer, server)
+    google_grpc.add_TranslationServiceServicer_to_server(GoogleTranslationServicer(servicer), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_states.servicer, server)
     if options.reflection:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)

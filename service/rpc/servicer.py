@@ -22,7 +22,7 @@ from service.rpc.converters import (
     stream_end_to_proto,
 )
 from service.rpc.results import record_result
-from service.translator import TextDelta, TranslationRequest, Translator
+from service.translator import TextDelta, TranslationRequest, TranslationResult, Translator
 
 
 class TranslationServicer(pb_grpc.TranslationServiceServicer):
@@ -43,17 +43,29 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         """Refuse new calls, and new items of bulk streams; those that run go on."""
         self._closed.set()
 
-    async def Translate(  # noqa: N802 - the wire's name
-        self, request: pb.TranslateRequest, context: aio.ServicerContext[pb.TranslateRequest, pb.TranslateResponse]
-    ) -> pb.TranslateResponse:
-        """See translation.proto."""
-        translator, call = self._serving(), current_call()
-        asked = request_from_proto(request)
+    def serving(self) -> Translator:
+        """The translator. Raises UnavailableError while there is none: before `open` and after `close`."""
+        if self._closed.is_set():
+            raise UnavailableError("this server is shutting down; another one may answer")
+        if self._translator is None:
+            raise UnavailableError("this server is still loading its models")
+        return self._translator
+
+    async def answer(self, asked: TranslationRequest) -> TranslationResult:
+        """The result of a unary call, whatever its wire: bounded by the deadline's cap, and accounted for."""
+        translator, call = self.serving(), current_call()
         self._note(asked, translator)
         deadline = call.capped_deadline(self._max_deadline_seconds)
         result = await translator.translate(asked, deadline=deadline)
         record_result(self._metrics, call, result)
-        return response_to_proto(result, request_id=call.request_id)
+        return result
+
+    async def Translate(  # noqa: N802 - the wire's name
+        self, request: pb.TranslateRequest, context: aio.ServicerContext[pb.TranslateRequest, pb.TranslateResponse]
+    ) -> pb.TranslateResponse:
+        """See translation.proto."""
+        result = await self.answer(request_from_proto(request))
+        return response_to_proto(result, request_id=current_call().request_id)
 
     async def TranslateStream(  # noqa: N802
         self,
@@ -61,7 +73,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         context: aio.ServicerContext[pb.TranslateStreamRequest, pb.TranslateStreamResponse],
     ) -> AsyncIterator[pb.TranslateStreamResponse]:
         """See translation.proto."""
-        translator, call = self._serving(), current_call()
+        translator, call = self.serving(), current_call()
         asked = request_from_stream_proto(request)
         self._note(asked, translator)
         deadline = call.capped_deadline(self._max_deadline_seconds)
@@ -80,7 +92,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
     ) -> AsyncIterator[pb.TranslateBulkResponse]:
         """See translation.proto."""
         stream = BulkStream(
-            self._serving(),
+            self.serving(),
             self._metrics,
             current_call(),
             closed=self._closed,
@@ -94,15 +106,8 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         self, request: pb.ListModelsRequest, context: aio.ServicerContext[pb.ListModelsRequest, pb.ListModelsResponse]
     ) -> pb.ListModelsResponse:
         """See translation.proto."""
-        translator = self._serving()
+        translator = self.serving()
         return models_to_proto(translator.catalogue, translator.limits)
-
-    def _serving(self) -> Translator:
-        if self._closed.is_set():
-            raise UnavailableError("this server is shutting down; another one may answer")
-        if self._translator is None:
-            raise UnavailableError("this server is still loading its models")
-        return self._translator
 
     def _note(self, request: TranslationRequest, translator: Translator) -> None:
         """What the log line and the metrics say of the call, should it fail."""
