@@ -18,12 +18,12 @@ from service.engine import Engine
 from service.errors import ConfigError
 from service.logging import configure_logging, get_logger
 from service.metrics import Metrics
-from service.models.loading import load_model
+from service.models.loading import RunnerLoader, load_model
 from service.rpc.health import HealthStates, build_health_server
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
-from service.runtime import MemoryBudget
+from service.runtime import MemoryBudget, load_runners
 from service.translator import ModelCatalogue, ServedModel, Translator, TranslatorLimits
 
 _STALLED_STEPS = 100
@@ -42,6 +42,7 @@ class Application:
     servicer: TranslationServicer
     server: aio.Server
     health_server: aio.Server
+    runners: RunnerLoader
     stop: asyncio.Event
     hurry: asyncio.Event
 
@@ -80,7 +81,7 @@ class Application:
             if self.stop.is_set():
                 return
             started = time.monotonic()
-            model = await asyncio.to_thread(load_model, directory, self.settings, self.metrics, budget)
+            model = await asyncio.to_thread(load_model, directory, self.settings, self.metrics, budget, self.runners)
             models.append(model)
             if [other.id for other in models].count(model.id) > 1:
                 raise ConfigError(f"--bundle: two bundles hold a model {model.id}")
@@ -112,7 +113,7 @@ class Application:
             task.cancel()
 
 
-def build_application(settings: Settings) -> Application:
+def build_application(settings: Settings, *, runners: RunnerLoader = load_runners) -> Application:
     """Everything but the models, wired together; call it on the event loop that will run it."""
     refuse_two_runtimes()
     configure_logging(settings.log_level)
@@ -139,14 +140,15 @@ def build_application(settings: Settings) -> Application:
         servicer=servicer,
         server=build_server(servicer, interceptor, health, options),
         health_server=build_health_server(health),
+        runners=runners,
         stop=asyncio.Event(),
         hurry=asyncio.Event(),
     )
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, *, runners: RunnerLoader = load_runners) -> None:
     """Serves until SIGTERM or SIGINT; a second one cuts the draining short."""
-    application = build_application(settings)
+    application = build_application(settings, runners=runners)
 
     def on_signal() -> None:
         if application.stop.is_set():
