@@ -114,7 +114,4 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         call = current_call()
         call.content_count = len(request.contents)
         call.characters = sum(map(len, request.contents))
-        model, _ = translator.catalogue.find(
-            model_id=request.model, source=request.source_language, target=request.target_language
-        )
-        call.model = model.id
+        call.model = translator.route(request).legs[-1].model.id

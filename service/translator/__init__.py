@@ -1,10 +1,11 @@
 """The text pipeline: contents to sentences to tokens, through the engine, and back."""
 
 from service.segmentation import Boundary
-from service.translator.catalogue import LanguagePair, ModelCatalogue, ServedModel
+from service.translator.catalogue import LanguagePair, Leg, ModelCatalogue, Route, ServedModel
 from service.translator.translation import (
     Alignment,
     CallTimings,
+    Pivot,
     SentenceEnd,
     SentenceTranslation,
     Span,
@@ -23,7 +24,10 @@ __all__ = [
     "Boundary",
     "CallTimings",
     "LanguagePair",
+    "Leg",
     "ModelCatalogue",
+    "Pivot",
+    "Route",
     "SentenceEnd",
     "SentenceTranslation",
     "ServedModel",

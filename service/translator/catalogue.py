@@ -1,16 +1,17 @@
-"""The models that are served, and which of them answers a request."""
+"""The models that serve now, which of them answer a request, and which are in use."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.engine import Engine
-from service.errors import InvalidInputError, NotFoundError
+from service.errors import NotFoundError
 from service.tokenizer import Tokenizer
-
-_LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,4}")
+from service.translator.languages import check_language_code, language_candidates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,9 @@ class LanguagePair:
     target_token: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServedModel:
-    """A loaded model with its engine; lengths count tokens."""
+    """A loaded model with its engine; lengths count tokens. Two of them are equal only if they are the same."""
 
     id: str
     version: str
@@ -43,57 +44,123 @@ class ServedModel:
 
     def find_pair(self, source: str, target: str) -> LanguagePair | None:
         """The pair that serves these language codes: as they are, by the model's aliases, or without their region."""
-        for source_code in self._candidates(source):
-            for target_code in self._candidates(target):
+        for source_code in language_candidates(source, self.language_aliases):
+            for target_code in language_candidates(target, self.language_aliases):
                 for pair in self.pairs:
                     if (pair.source, pair.target) == (source_code, target_code):
                         return pair
         return None
 
-    def _candidates(self, code: str) -> list[str]:
-        exact = normalise_language_code(code)
-        general = re.sub(r"-([A-Z]{2}|[0-9]{3})$", "", exact)
-        aliases = {normalise_language_code(alias): language for alias, language in self.language_aliases.items()}
-        return [exact, *(aliases[form] for form in (exact, general) if form in aliases), general]
+    def reads(self, source: str) -> list[LanguagePair]:
+        """The pairs out of `source`."""
+        codes = language_candidates(source, self.language_aliases)
+        return [pair for pair in self.pairs if pair.source in codes]
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One translation by one model."""
+
+    model: ServedModel
+    pair: LanguagePair
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The translations that a text goes through: one, or two with a pivot language between them."""
+
+    legs: tuple[Leg, ...]
+
+    @property
+    def pivot_language(self) -> str | None:
+        """The language between the two legs; None where one model translates."""
+        return self.legs[0].pair.target if len(self.legs) > 1 else None
 
 
 class ModelCatalogue:
-    """Finds the model for a request; the first model that knows a pair is the pair's default."""
+    """Finds the models for a request among those that were published last; used from one event loop.
 
-    def __init__(self, models: Sequence[ServedModel]) -> None:
+    `defaults` names the model that answers requests for a (source, target) without a model; for other pairs, and where
+    that model is not served, it is the first that knows the pair. With `pivoting` a pair that no model knows goes
+    through a third language, the first that serves in the order of the models. A request holds its models while it
+    needs them, so that whoever unloads one can wait for its last request.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ServedModel] = (),
+        *,
+        defaults: Mapping[tuple[str, str], str] | None = None,
+        pivoting: bool = True,
+    ) -> None:
+        self.models = tuple(models)
+        self._defaults = dict(defaults or {})
+        self._pivoting = pivoting
+        self._held: Counter[ServedModel] = Counter()
+        self._released = asyncio.Event()
+
+    def publish(self, models: Sequence[ServedModel]) -> None:
+        """From now on requests find these; those that run keep what they hold."""
         self.models = tuple(models)
 
-    def find(self, *, model_id: str, source: str, target: str) -> tuple[ServedModel, LanguagePair]:
-        """The model and pair for a request.
+    def route(self, *, model_id: str, version: str, source: str, target: str, allow_pivot: bool) -> Route:
+        """The models for a request. One that names a model gets that model, and never a pivot language.
 
         Raises: InvalidInputError for a malformed language code, NotFoundError for an unknown model or pair.
         """
-        _check_language_code(source, "source_language_code")
-        _check_language_code(target, "target_language_code")
-        candidates = [model for model in self.models if model_id in ("", model.id)]
+        check_language_code(source, field="source_language_code")
+        check_language_code(target, field="target_language_code")
+        candidates = [model for model in self.models if model_id in ("", model.id) and version in ("", model.version)]
         if not candidates:
-            raise NotFoundError("no such model; ListModels names those that are served")
-        for model in candidates:
-            pair = model.find_pair(source, target)
-            if pair is not None:
-                return model, pair
+            which = "model" if not version else "version of this model"
+            raise NotFoundError(f"no such {which}; ListModels names those that are served")
+        leg = self._direct(source, target, candidates)
+        if leg is not None:
+            return Route((leg,))
+        if allow_pivot and self._pivoting and not model_id:
+            legs = self._through_pivot(source, target)
+            if legs is not None:
+                return Route(legs)
         raise NotFoundError(f"no model here translates {source} to {target}; ListModels names the language pairs")
 
     def is_default(self, model: ServedModel, pair: LanguagePair) -> bool:
         """Whether `model` answers requests for `pair` that name no model."""
-        first = next(m for m in self.models if any((p.source, p.target) == (pair.source, pair.target) for p in m.pairs))
-        return first is model
+        leg = self._direct(pair.source, pair.target, self.models)
+        return leg is not None and leg.model is model
 
+    @contextmanager
+    def holding(self, route: Route) -> Iterator[None]:
+        """While this lasts, `wait_unused` does not return for the models of `route`."""
+        models = [leg.model for leg in route.legs]
+        self._held.update(models)
+        try:
+            yield
+        finally:
+            self._held.subtract(models)
+            for model in models:
+                if not self._held[model]:
+                    del self._held[model]
+            self._released.set()
 
-def normalise_language_code(code: str) -> str:
-    """The usual spelling of a BCP-47 code: language lower case, script titled, region upper case, hyphens."""
-    first, *rest = code.replace("_", "-").split("-")
-    sizes = {4: str.title, 2: str.upper}
-    return "-".join([first.lower(), *(sizes.get(len(part), str.lower)(part) for part in rest)])
+    async def wait_unused(self, model: ServedModel) -> None:
+        """Returns when no request holds `model`."""
+        while self._held[model]:
+            self._released.clear()
+            await self._released.wait()
 
+    def _direct(self, source: str, target: str, models: Sequence[ServedModel]) -> Leg | None:
+        """The default among those of `models` that know the pair."""
+        legs = [Leg(model, pair) for model in models if (pair := model.find_pair(source, target)) is not None]
+        for leg in legs:
+            if leg.model.id == self._defaults.get((leg.pair.source, leg.pair.target)):
+                return leg
+        return legs[0] if legs else None
 
-def _check_language_code(code: str, field_name: str) -> None:
-    if not code:
-        raise InvalidInputError("a language code is required, such as en", field=field_name)
-    if not _LANGUAGE_CODE.fullmatch(code):
-        raise InvalidInputError("not a BCP-47 language code, such as en or zh-Hant", field=field_name)
+    def _through_pivot(self, source: str, target: str) -> tuple[Leg, Leg] | None:
+        for model in self.models:
+            for pair in model.reads(source):
+                first = self._direct(source, pair.target, self.models)
+                second = self._direct(pair.target, target, self.models)
+                if first is not None and second is not None:
+                    return first, second
+        return None

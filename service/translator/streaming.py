@@ -30,7 +30,11 @@ class DeltaBuilder:
 
     def add_result(self, index: int, ids: tuple[int, ...]) -> None:
         """Piece `index` has ended with these tokens."""
-        self._finished[index] = self._tokenizer.decode(ids)
+        self.add_text(index, self._tokenizer.decode(ids))
+
+    def add_text(self, index: int, text: str) -> None:
+        """Piece `index` has ended with this text."""
+        self._finished[index] = text
 
     def take(self) -> str:
         """The text that has become final since the last call; empty when there is none."""

@@ -39,12 +39,15 @@ OPTION_FIELDS = frozenset(option.name for option in fields(TranslationOptions))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranslationRequest:
-    """Some texts to translate; an empty `model` stands for the default model of the pair."""
+    """Some texts to translate; an empty `model` stands for the default model of the pair, an empty `model_version` for
+    any. Where no model knows the pair, a third language may come between if `allow_pivot` says so."""
 
     contents: tuple[str, ...]
     source_language: str
     target_language: str
     model: str = ""
+    model_version: str = ""
+    allow_pivot: bool = True
     options: TranslationOptions = field(default_factory=TranslationOptions)
 
 
@@ -146,7 +149,11 @@ class Translation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTimings:
-    """Where one call's time went, in seconds; engine phases are those of its slowest sentence."""
+    """Where one call's time went, in seconds; engine phases are those of its slowest sentence.
+
+    Of the sentences that may be shared, `cached_sentences` were answered from the cache, `coalesced_sentences` by the
+    decoding of an identical one in flight, and `missed_sentences` by one of their own.
+    """
 
     total_seconds: float
     tokenize_seconds: float
@@ -158,16 +165,37 @@ class CallTimings:
     steps: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
+    cached_sentences: int = 0
+    coalesced_sentences: int = 0
+    missed_sentences: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranslationResult:
-    """The answer to a TranslationRequest: one translation per content, in order."""
+    """The answer to a TranslationRequest: one translation per content, in order.
+
+    The model is the one that wrote the text; with a `pivot` another one translated before it.
+    """
 
     translations: tuple[Translation, ...]
     model_id: str
     model_version: str
     timings: CallTimings
+    pivot: Pivot | None = None
+
+    @property
+    def legs(self) -> tuple[TranslationResult, ...]:
+        """What each model answered, in the order they worked."""
+        return (self,) if self.pivot is None else (self.pivot.first, self.pivot.second)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pivot:
+    """The third language that a translation went through, and what the two models answered."""
+
+    language: str
+    first: TranslationResult
+    second: TranslationResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

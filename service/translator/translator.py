@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from service.engine import Priority
 from service.errors import DeadlineError, InvalidInputError
-from service.translator.assembly import assemble
-from service.translator.catalogue import LanguagePair, ModelCatalogue, ServedModel
-from service.translator.decoding import DecodingJob, DecodingRun, JobResult, JobTokens
-from service.translator.preparation import PreparedContent, decoding_options, prepare_contents
+from service.translator.cache import DecodingCache
+from service.translator.catalogue import Leg, ModelCatalogue, Route
+from service.translator.decoding import DecodingRun, JobResult, JobTokens
+from service.translator.direct import Work, finish, prepare
+from service.translator.pivot import first_request, join_legs, outer_pair, second_request
+from service.translator.sharing import SharedDecoding
 from service.translator.streaming import DeltaBuilder
 from service.translator.translation import (
     OPTION_FIELDS,
-    CallTimings,
     TextDelta,
-    Translation,
-    TranslationOptions,
     TranslationRequest,
     TranslationResult,
 )
-
-# Texts longer than this are split and joined on another thread, so that they hold nobody up.
-_LONG_TEXT = 2_000
-
 
 _StreamQueue = asyncio.Queue[TextDelta | TranslationResult | None]
 
@@ -41,25 +36,16 @@ class TranslatorLimits:
     sentences_in_flight: int = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """A call in work: its contents, and for each job which piece of which content it is."""
-
-    started: float
-    tokenize_seconds: float
-    model: ServedModel
-    pair: LanguagePair
-    contents: tuple[PreparedContent, ...]
-    jobs: tuple[DecodingJob, ...]
-    places: tuple[tuple[int, int], ...]
-
-
 class Translator:
-    """Answers requests with the models of a catalogue; used from one event loop."""
+    """Answers requests with the models of a catalogue; used from one event loop. With a `cache`, identical sentences
+    are decoded once; see service/translator/sharing.py."""
 
-    def __init__(self, catalogue: ModelCatalogue, limits: TranslatorLimits) -> None:
+    def __init__(
+        self, catalogue: ModelCatalogue, limits: TranslatorLimits, *, cache: DecodingCache | None = None
+    ) -> None:
         self.catalogue = catalogue
         self.limits = limits
+        self._sharing = SharedDecoding(cache)
 
     async def translate(
         self, request: TranslationRequest, *, priority: Priority = Priority.INTERACTIVE, deadline: float | None
@@ -69,14 +55,27 @@ class Translator:
         Raises: InvalidInputError, NotFoundError, OverloadedError, DeadlineError, UnavailableError, EngineError.
         """
         async with _deadline_at(deadline):
-            work = await self._prepare(request)
-            results: list[JobResult | None] = [None] * len(work.jobs)
-            run = self._run(work, priority=priority, deadline=deadline)
-            async with aclosing(run.events()) as events:
-                async for event in events:
-                    if not isinstance(event, JobTokens):
-                        results[event.index] = event
-            return await self._finish(work, results)
+            self._check_size(request.contents)
+            route = self.route(request)
+            with self.catalogue.holding(route):
+                if route.pivot_language is None:
+                    work = await prepare(request, route.legs[0])
+                    return await self._complete(work, priority=priority, deadline=deadline)
+                first = await prepare(first_request(request), route.legs[0])
+                between = await self._complete(first, priority=priority, deadline=deadline)
+                second = await prepare(second_request(request, between), route.legs[1])
+                result = await self._complete(second, priority=priority, deadline=deadline, patient=True)
+                return join_legs(first.contents, between, result, route)
+
+    def route(self, request: TranslationRequest) -> Route:
+        """The models that `request` goes through. Raises InvalidInputError or NotFoundError."""
+        return self.catalogue.route(
+            model_id=request.model,
+            version=request.model_version,
+            source=request.source_language,
+            target=request.target_language,
+            allow_pivot=request.allow_pivot,
+        )
 
     async def stream(
         self, request: TranslationRequest, *, deadline: float | None
@@ -95,102 +94,96 @@ class Translator:
             feeder.cancel()
             await asyncio.wait([feeder])
 
-    async def _prepare(self, request: TranslationRequest) -> _Work:
-        started = time.monotonic()
-        self._check_size(request.contents)
-        model, pair = self.catalogue.find(
-            model_id=request.model, source=request.source_language, target=request.target_language
-        )
-        _check_options(request.options, model)
-        if sum(map(len, request.contents)) > _LONG_TEXT:
-            contents = await asyncio.to_thread(prepare_contents, request.contents, model, pair)
-        else:
-            contents = prepare_contents(request.contents, model, pair)
-        places = tuple(
-            (row, column)
-            for row, content in enumerate(contents)
-            for column, piece in enumerate(content.pieces)
-            if not piece.copied
-        )
-        jobs = tuple(
-            DecodingJob(
-                source_ids=contents[row].pieces[column].encoding.ids,
-                options=decoding_options(request.options, model.tokenizer, ordinal=ordinal, is_first=column == 0),
-            )
-            for ordinal, (row, column) in enumerate(places)
-        )
-        return _Work(
-            started=started,
-            tokenize_seconds=time.monotonic() - started,
-            model=model,
-            pair=pair,
-            contents=contents,
-            jobs=jobs,
-            places=places,
-        )
-
     def _run(
-        self, work: _Work, *, priority: Priority, deadline: float | None, wants_tokens: bool = False
+        self,
+        work: Work,
+        *,
+        priority: Priority,
+        deadline: float | None,
+        patient: bool = False,
+        wants_tokens: bool = False,
     ) -> DecodingRun:
         return DecodingRun(
-            work.model.engine,
+            work.model,
+            self._sharing,
             work.jobs,
             priority=priority,
             deadline=deadline,
             window=self.limits.sentences_in_flight,
-            patient=priority is Priority.BULK,
+            patient=patient or priority is Priority.BULK,
             wants_tokens=wants_tokens,
         )
 
-    async def _feed(
-        self,
-        request: TranslationRequest,
-        queue: asyncio.Queue[TextDelta | TranslationResult | None],
-        deadline: float | None,
-    ) -> None:
+    async def _complete(
+        self, work: Work, *, priority: Priority, deadline: float | None, patient: bool = False
+    ) -> TranslationResult:
+        """Runs all jobs; with `patient` even the first wait for room, as the call was accepted before."""
+        results: list[JobResult | None] = [None] * len(work.jobs)
+        run = self._run(work, priority=priority, deadline=deadline, patient=patient)
+        async with aclosing(run.events()) as events:
+            async for event in events:
+                if not isinstance(event, JobTokens):
+                    results[event.index] = event
+        return await finish(work, results)
+
+    async def _feed(self, request: TranslationRequest, queue: _StreamQueue, deadline: float | None) -> None:
         """Puts the deltas and the result of a streamed request into `queue`."""
         async with _deadline_at(deadline):
-            work = await self._prepare(request)
-            deltas = DeltaBuilder(work.contents[0], work.model.tokenizer, work.pair)
-            results: list[JobResult | None] = [None] * len(work.jobs)
-            _put_text(queue, deltas.take())
-            run = self._run(
-                work, priority=Priority.INTERACTIVE, deadline=deadline, wants_tokens=request.options.beam_size == 1
-            )
-            async with aclosing(run.events()) as events:
-                async for event in events:
-                    piece = work.places[event.index][1]
-                    if isinstance(event, JobTokens):
-                        deltas.add_tokens(piece, event.ids)
-                    else:
-                        results[event.index] = event
-                        deltas.add_result(piece, event.result.hypotheses[0].ids)
-                    _put_text(queue, deltas.take())
-            queue.put_nowait(await self._finish(work, results))
+            self._check_size(request.contents)
+            route = self.route(request)
+            with self.catalogue.holding(route):
+                if route.pivot_language is None:
+                    queue.put_nowait(await self._feed_direct(request, route.legs[0], queue, deadline))
+                else:
+                    queue.put_nowait(await self._feed_through_pivot(request, route, queue, deadline))
 
-    async def _finish(self, work: _Work, results: Sequence[JobResult | None]) -> TranslationResult:
-        ended = time.monotonic()
-        done = [ended.result for ended in results if ended is not None]
-        if sum(len(content.text) for content in work.contents) > _LONG_TEXT:
-            translations = await asyncio.to_thread(_assemble_all, work, results)
-        else:
-            translations = _assemble_all(work, results)
-        now = time.monotonic()
-        timings = CallTimings(
-            total_seconds=now - work.started,
-            tokenize_seconds=work.tokenize_seconds,
-            detokenize_seconds=now - ended,
-            queue_seconds=max((result.timings.queue_seconds for result in done), default=0.0),
-            encode_seconds=max((result.timings.encode_seconds for result in done), default=0.0),
-            decode_seconds=max((result.timings.decode_seconds for result in done), default=0.0),
-            first_token_seconds=max((result.timings.first_token_seconds for result in done), default=0.0),
-            steps=max((result.timings.steps for result in done), default=0),
-            source_tokens=sum(len(job.source_ids) for job in work.jobs),
-            target_tokens=sum(len(result.hypotheses[0].ids) for result in done),
+    async def _feed_direct(
+        self, request: TranslationRequest, leg: Leg, queue: _StreamQueue, deadline: float | None
+    ) -> TranslationResult:
+        work = await prepare(request, leg)
+        deltas = DeltaBuilder(work.contents[0], work.model.tokenizer, work.pair)
+        results: list[JobResult | None] = [None] * len(work.jobs)
+        _put_text(queue, deltas.take())
+        run = self._run(
+            work, priority=Priority.INTERACTIVE, deadline=deadline, wants_tokens=request.options.beam_size == 1
         )
-        return TranslationResult(
-            translations=translations, model_id=work.model.id, model_version=work.model.version, timings=timings
-        )
+        async with aclosing(run.events()) as events:
+            async for event in events:
+                piece = work.places[event.index][1]
+                if isinstance(event, JobTokens):
+                    deltas.add_tokens(piece, event.ids)
+                else:
+                    results[event.index] = event
+                    deltas.add_result(piece, event.result.hypotheses[0].ids)
+                _put_text(queue, deltas.take())
+        return await finish(work, results)
+
+    async def _feed_through_pivot(
+        self, request: TranslationRequest, route: Route, queue: _StreamQueue, deadline: float | None
+    ) -> TranslationResult:
+        """Sends a sentence when the second model has ended it."""
+        first = await prepare(first_request(request), route.legs[0])
+        between = await self._complete(first, priority=Priority.INTERACTIVE, deadline=deadline)
+        second = await prepare(second_request(request, between), route.legs[1])
+        deltas = DeltaBuilder(first.contents[0], second.model.tokenizer, outer_pair(route))
+        results: list[JobResult | None] = [None] * len(second.jobs)
+        left = Counter(row for row, _ in second.places)
+        ended = [row for row in range(len(second.contents)) if not left[row]]
+        run = self._run(second, priority=Priority.INTERACTIVE, deadline=deadline, patient=True)
+        async with aclosing(run.events()) as events:
+            while True:
+                for row in ended:
+                    deltas.add_text(first.places[row][1], second.translation(row, results).text)
+                _put_text(queue, deltas.take())
+                event = await anext(events, None)
+                if event is None:
+                    return join_legs(first.contents, between, await finish(second, results), route)
+                if isinstance(event, JobTokens):
+                    continue
+                results[event.index] = event
+                row = second.places[event.index][0]
+                left[row] -= 1
+                ended = [] if left[row] else [row]
 
     def _check_size(self, contents: Sequence[str]) -> None:
         if not contents:
@@ -202,29 +195,6 @@ class Translator:
         if characters > self.limits.max_request_characters:
             message = f"{characters} characters; one call may have {self.limits.max_request_characters}"
             raise InvalidInputError(message, field="contents")
-
-
-def _assemble_all(work: _Work, results: Sequence[JobResult | None]) -> tuple[Translation, ...]:
-    by_place = dict(zip(work.places, results, strict=True))
-    return tuple(
-        assemble(
-            content,
-            [by_place.get((row, column)) for column in range(len(content.pieces))],
-            work.model.tokenizer,
-            work.pair,
-        )
-        for row, content in enumerate(work.contents)
-    )
-
-
-def _check_options(options: TranslationOptions, model: ServedModel) -> None:
-    """Checks what would otherwise only show with the first sentence: a blank text must not accept nonsense."""
-    decoding_options(options, model.tokenizer, ordinal=0, is_first=True)
-    if options.return_alignments and not model.supports_alignments:
-        raise InvalidInputError("this model has no alignments", field="options.return_alignments")
-    if options.max_output_tokens is not None and options.max_output_tokens > model.max_target_tokens:
-        message = f"must be at most {model.max_target_tokens} with this model"
-        raise InvalidInputError(message, field="options.max_output_tokens")
 
 
 def _put_text(queue: _StreamQueue, text: str) -> None:
