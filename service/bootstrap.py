@@ -24,7 +24,7 @@ from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
 from service.runtime import MemoryBudget, load_runners
-from service.translator import ModelCatalogue, ServedModel, Translator, TranslatorLimits
+from service.translator import DecodingCache, ModelCatalogue, ServedModel, Translator, TranslatorLimits
 
 _STALLED_STEPS = 100
 _WATCH_SECONDS = 1.0
@@ -62,7 +62,8 @@ class Application:
             await self._load(models)
             watch = asyncio.create_task(watch_engines([model.engine for model in models], self.health, settings))
             if not self.stop.is_set():
-                self.servicer.open(Translator(ModelCatalogue(models), translator_limits(settings)))
+                cache = build_cache(settings, self.metrics)
+                self.servicer.open(Translator(ModelCatalogue(models), translator_limits(settings), cache=cache))
                 await self.health.set_ready(ready=True)
                 announce(settings.host, port, metrics_port, health_port)
             await self.stop.wait()
@@ -159,6 +160,15 @@ async def serve(settings: Settings, *, runners: RunnerLoader = load_runners) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     await application.run()
+
+
+def build_cache(settings: Settings, metrics: Metrics) -> DecodingCache | None:
+    """The translations of past sentences, with their size on the metrics page; None where they are not kept."""
+    if not settings.cache_mib:
+        return None
+    cache = DecodingCache(max_bytes=settings.cache_mib * 2**20)
+    metrics.cache_bytes.set_function(lambda: cache.used_bytes)
+    return cache
 
 
 def translator_limits(settings: Settings) -> TranslatorLimits:

@@ -105,6 +105,10 @@ class Settings(BaseSettings):
     bulk_items_in_flight: Count = 64
     """Items that one TranslateBulk stream may have in work at a time; no more are read until one finishes."""
 
+    cache_mib: Annotated[int, Field(ge=0)] = 64
+    """Memory for the translations of past sentences, from which identical ones are answered, in MiB; 0 turns this off,
+    and with it that identical sentences in flight share one decoding. Answers do not change by it."""
+
     max_deadline_seconds: Seconds = 120.0
     """Longest time one unary or streaming call may take, whatever deadline the client sent."""
 

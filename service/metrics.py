@@ -103,6 +103,10 @@ class Metrics:
         self.unknown_characters = self._counter("unknown_characters", "Source characters without a token.", MODEL)
         self.split_pieces = self._counter("split_pieces", "Pieces of sentences that were too long.", MODEL)
         self.fallbacks = self._counter("fallbacks", "Sentences decoded again with a guard.", MODEL)
+        self.cache_lookups = self._counter(
+            "cache_lookups", "Sentences of answered calls that may come from the cache.", ("model", "result")
+        )
+        self.cache_bytes = self._gauge("cache_bytes", "Memory that cached translations take.")
 
     def _define_models(self) -> None:
         self.model_load_seconds = self._gauge("model_load_seconds", "Time that loading and warming up took.", MODEL)

@@ -61,6 +61,7 @@ def load_model(
         trusted_source_tokens=min(manifest.trusted_source_tokens, engine.model.max_source_tokens),
         max_target_tokens=engine.model.max_output_tokens,
         supports_alignments=manifest.alignment is not None,
+        repeatable=settings.provider == "cpu" or settings.mode == "deterministic",
         precision=manifest.precision,
         provider=_PROVIDERS[settings.provider],
         licence=manifest.licence,

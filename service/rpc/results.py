@@ -18,6 +18,12 @@ def record_result(metrics: Metrics, call: Call, result: TranslationResult) -> No
     metrics.detokenize_seconds.labels(model).observe(timings.detokenize_seconds, trace)
     metrics.source_tokens.labels(model).inc(timings.source_tokens)
     metrics.target_tokens.labels(model).inc(timings.target_tokens)
+    for lookup, count in (
+        ("hit", timings.cached_sentences),
+        ("coalesced", timings.coalesced_sentences),
+        ("miss", timings.missed_sentences),
+    ):
+        metrics.cache_lookups.labels(model, lookup).inc(count)
     for translation in result.translations:
         truncated = sum(sentence.end is SentenceEnd.LENGTH for sentence in translation.sentences)
         metrics.truncations.labels(model).inc(truncated)

@@ -1,6 +1,7 @@
 """The text pipeline: contents to sentences to tokens, through the engine, and back."""
 
 from service.segmentation import Boundary
+from service.translator.cache import DecodingCache
 from service.translator.catalogue import LanguagePair, Leg, ModelCatalogue, Route, ServedModel
 from service.translator.translation import (
     Alignment,
@@ -23,6 +24,7 @@ __all__ = [
     "Alignment",
     "Boundary",
     "CallTimings",
+    "DecodingCache",
     "LanguagePair",
     "Leg",
     "ModelCatalogue",

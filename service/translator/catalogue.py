@@ -25,7 +25,10 @@ class LanguagePair:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ServedModel:
-    """A loaded model with its engine; lengths count tokens. Two of them are equal only if they are the same."""
+    """A loaded model with its engine; lengths count tokens. Two of them are equal only if they are the same.
+
+    `repeatable` says that its answer to a sentence never depends on company.
+    """
 
     id: str
     version: str
@@ -37,6 +40,7 @@ class ServedModel:
     trusted_source_tokens: int
     max_target_tokens: int
     supports_alignments: bool
+    repeatable: bool = True
     precision: str
     provider: str
     licence: str = ""

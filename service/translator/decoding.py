@@ -8,9 +8,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from service.engine import DecodingOptions, DecodingResult, Engine, Priority, Ticket
+from service.engine import DecodingOptions, DecodingResult, Priority
 from service.errors import EngineError, OverloadedError
+from service.translator.catalogue import ServedModel
 from service.translator.repetition import GUARD_NGRAM_SIZE, first_repeat, is_looping
+from service.translator.sharing import Origin, PendingDecoding, SharedDecoding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +33,13 @@ class JobTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """Job `index` has ended; `guarded` if it was decoded twice, as its first result repeated itself."""
+    """Job `index` has ended; `guarded` if it was decoded twice, as its first result repeated itself. `origin` is that
+    of the decoding which counts."""
 
     index: int
     result: DecodingResult
     guarded: bool
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,8 @@ class DecodingRun:
 
     def __init__(
         self,
-        engine: Engine,
+        model: ServedModel,
+        sharing: SharedDecoding,
         jobs: Sequence[DecodingJob],
         *,
         priority: Priority,
@@ -63,7 +68,8 @@ class DecodingRun:
         patient: bool,
         wants_tokens: bool = False,
     ) -> None:
-        self._engine = engine
+        self._model = model
+        self._sharing = sharing
         self._jobs = jobs
         self._priority = priority
         self._deadline = deadline
@@ -73,45 +79,45 @@ class DecodingRun:
         self._next = 0
         self._again: dict[int, DecodingJob] = {}
         self._guarded: set[int] = set()
-        self._tickets: dict[int, Ticket] = {}
+        self._pending: dict[int, PendingDecoding] = {}
         self._events: asyncio.Queue[JobTokens | _JobEnded] = asyncio.Queue()
 
     async def events(self) -> AsyncGenerator[JobTokens | JobResult]:
         """Tokens (if wanted) and results of all jobs, as they come. Raises the first job's error."""
         try:
             self._submit_first()
-            while self._tickets or self._again or self._next < len(self._jobs):
+            while self._pending or self._again or self._next < len(self._jobs):
                 await self._fill_window()
                 event = self._accepted(await self._events.get())
                 if event is not None:
                     yield event
         finally:
-            # A raised error's traceback holds this frame, and with it the engine: neither a ticket nor an event, which
-            # hold errors, may stay here, or the engine's memory waits for the garbage collector.
-            while self._tickets:
-                self._tickets.popitem()[1].cancel()
+            # A raised error's traceback holds this frame, and with it the engine: neither a pending decoding nor an
+            # event, which hold errors, may stay here, or the engine's memory waits for the garbage collector.
+            while self._pending:
+                self._pending.popitem()[1].cancel()
             self._events = asyncio.Queue()
 
     def _accepted(self, event: JobTokens | _JobEnded) -> JobTokens | JobResult | None:
         """What to tell of `event`; raises the error of a job that failed."""
         if isinstance(event, JobTokens):
             return event
-        del self._tickets[event.index]
+        origin = self._pending.pop(event.index).origin
         if event.result is not None:
-            return self._guard(event.index, event.result)
+            return self._guard(event.index, event.result, origin)
         error = event.error or EngineError("a job ended with nothing: this is a bug")
         try:
             raise error.with_traceback(None)  # sequences that ended together share it
         finally:
             del event, error  # see `events`
 
-    def _guard(self, index: int, result: DecodingResult) -> JobResult | None:
+    def _guard(self, index: int, result: DecodingResult, origin: Origin) -> JobResult | None:
         """The job's result; None if it repeats itself, and is to be decoded once more with a guard."""
         guarded = index in self._guarded
         job, best = self._jobs[index], result.hypotheses[0].ids
         kept = first_repeat(best)
         if guarded or kept is None or not is_looping(best, job.source_ids):
-            return JobResult(index=index, result=result, guarded=guarded)
+            return JobResult(index=index, result=result, guarded=guarded, origin=origin)
         self._guarded.add(index)
         options = replace(job.options, no_repeat_ngram_size=GUARD_NGRAM_SIZE, target_prefix=best[:kept])
         self._again[index] = replace(job, options=options)
@@ -129,12 +135,12 @@ class DecodingRun:
             try:
                 self._submit()
             except OverloadedError as refusal:
-                if self._tickets:
+                if self._pending:
                     return
                 await asyncio.sleep(refusal.retry_after_seconds)
 
     def _has_room(self) -> bool:
-        return bool(self._again or self._next < len(self._jobs)) and len(self._tickets) < self._window
+        return bool(self._again or self._next < len(self._jobs)) and len(self._pending) < self._window
 
     def _submit(self) -> None:
         """Puts the next job into the engine: one to be repeated, or else a new one."""
@@ -153,10 +159,15 @@ class DecodingRun:
         on_token: Callable[[tuple[int, ...]], None] | None = None
         if self._wants_tokens:
             on_token = lambda ids: post(JobTokens(index=index, ids=ids))  # noqa: E731 - a line shorter than a def
-        ticket = self._engine.submit(
-            job.source_ids, job.options, priority=self._priority, deadline=self._deadline, on_token=on_token
+        pending = self._sharing.submit(
+            self._model,
+            job.source_ids,
+            job.options,
+            priority=self._priority,
+            deadline=self._deadline,
+            on_token=on_token,
         )
-        self._tickets[index] = ticket
+        self._pending[index] = pending
         if self._again.pop(index, None) is None:
             self._next += 1
-        ticket.future.add_done_callback(ended)
+        pending.future.add_done_callback(ended)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -89,13 +88,13 @@ def decoding_options(
 
 
 def _piece_seed(options: TranslationOptions, ordinal: int) -> int | None:
-    """A seed for each piece, so that equal sentences of a call draw different tokens."""
+    """A seed for each piece, so that equal sentences of a call draw different tokens; None lets the engine choose."""
     if not options.sampling:
         if options.seed is not None:
             raise InvalidInputError("has an effect only with temperature, top_k or top_p", field="seed")
         return None
     if options.seed is None:
-        return random.getrandbits(62)
+        return None
     return (options.seed + ordinal) % 2**63 if options.seed >= 0 else options.seed
 
 
