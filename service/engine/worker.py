@@ -250,11 +250,15 @@ class Worker:
             self._sentences.give_back(sequence.sentence_slot)
             self._runner.release(sequence.sentence_slot)
         self._branches = [copy for copy in self._branches if copy.target not in gone]
+        self._report_slots()
+
+    def _report_slots(self) -> None:
+        self._observer.slots(self.number, self._pool.capacity - self._pool.unreserved, self._sentences.used)
 
     def _report(self, turn: Turn) -> None:
         ended, self._ended = self._ended, []
         self._scheduler.learn(ended, encode_seconds=turn.encode_seconds, decode_seconds=turn.decode_seconds)
-        self._observer.slots(self.number, self._pool.capacity - self._pool.unreserved, self._sentences.used)
+        self._report_slots()
         self._observer.step(
             StepRecord(
                 worker=self.number,
