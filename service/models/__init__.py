@@ -1,1 +1,1 @@
-"""The life of the models that are served: loaded, warmed up, replaced, drained and freed."""
+"""The life of the models that are served: found, loaded, tested, replaced, drained and freed."""

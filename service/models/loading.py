@@ -1,53 +1,105 @@
-"""One bundle becomes one served model: checked, planned for, loaded and warmed up."""
+"""One bundle becomes one served model, started and tested; and one that is served no more gives its memory back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 
 from service.bundle import Bundle
 from service.config import Settings
-from service.engine import DecodingOptions, Engine, EngineLimits, ModelRunner
+from service.engine import Engine, EngineLimits, ModelRunner
 from service.logging import get_logger
 from service.metrics import EngineMetrics, Metrics
-from service.runtime import MemoryBudget, RuntimeSettings, load_runners, memory_plan
+from service.models.self_test import self_test
+from service.runtime import MemoryBudget, MemoryPlan, RuntimeSettings, load_runners, memory_plan
 from service.tokenizer import Tokenizer
 from service.translator import LanguagePair, ServedModel
 
 RunnerLoader = Callable[[Bundle, RuntimeSettings], list[ModelRunner]]
 """Makes a model's runners, one for each worker: ONNX Runtime's, or a load test's that only sleep."""
 
-WARM_UP_SECONDS = 120.0
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def load_model(
-    directory: Path,
-    settings: Settings,
-    metrics: Metrics,
-    budget: MemoryBudget,
-    runner_loader: RunnerLoader = load_runners,
-) -> ServedModel:
-    """A checked bundle with a warm, running engine. Raises BundleError, CheckpointError or ConfigError."""
-    bundle = Bundle.load(directory)
-    manifest = bundle.manifest
-    runtime = RuntimeSettings(
-        workers=settings.worker_count,
-        threads_per_worker=settings.threads_per_worker,
-        row_slots=settings.row_slots,
-        max_source_tokens=settings.max_source_tokens,
-        max_output_tokens=settings.max_output_tokens,
-        provider=settings.provider,
-        mode=settings.mode,
-        device_id=settings.device_id,
-    )
-    plan = memory_plan(bundle, runtime)
-    get_logger().info("memory_plan", model=manifest.model_id, plan=str(plan))
-    budget.spend(plan, model=manifest.model_id)
-    tokenizer = Tokenizer.load(bundle.directory)
-    runners = runner_loader(bundle, runtime)
-    engine = Engine(runners, limits=engine_limits(settings), observer=EngineMetrics(metrics, manifest.model_id))
-    model = ServedModel(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A model whose engine runs, and the memory that was planned for it."""
+
+    model: ServedModel
+    plan: MemoryPlan
+
+
+class ModelLoader:
+    """Loads and unloads within one memory budget; what it does takes long, so call it off the event loop."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, *, runners: RunnerLoader = load_runners) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._runners = runners
+        self._budget = MemoryBudget(settings.memory_limit_bytes)
+        self._runtime = RuntimeSettings(
+            workers=settings.worker_count,
+            threads_per_worker=settings.threads_per_worker,
+            row_slots=settings.row_slots,
+            max_source_tokens=settings.max_source_tokens,
+            max_output_tokens=settings.max_output_tokens,
+            provider=settings.provider,
+            mode=settings.mode,
+            device_id=settings.device_id,
+        )
+
+    def load(self, bundle: Bundle) -> LoadedModel:
+        """A warm model that has passed its self-test.
+
+        Raises: BundleError, CheckpointError, ConfigError; memory planned and taken has been given back then.
+        """
+        manifest, plan = bundle.manifest, memory_plan(bundle, self._runtime)
+        get_logger().info("memory_plan", model=manifest.model_id, version=manifest.version, plan=str(plan))
+        self._budget.spend(plan, model=manifest.model_id)
+        try:
+            model = self._start(bundle)
+        except BaseException:
+            self._budget.give_back(plan)
+            raise
+        self._count(model, plan, sign=1)
+        return LoadedModel(model=model, plan=plan)
+
+    def unload(self, loaded: LoadedModel, *, grace_seconds: float) -> None:
+        """Ends the engine; what it has accepted gets `grace_seconds`. The memory goes with the last reference."""
+        loaded.model.engine.shutdown(grace_seconds=grace_seconds)
+        self._budget.give_back(loaded.plan)
+        self._count(loaded.model, loaded.plan, sign=-1)
+
+    def _start(self, bundle: Bundle) -> ServedModel:
+        tokenizer = Tokenizer.load(bundle.directory)
+        observer = EngineMetrics(self._metrics, bundle.manifest.model_id)
+        engine = Engine(self._runners(bundle, self._runtime), limits=engine_limits(self._settings), observer=observer)
+        engine.start()
+        try:
+            model = served_model(bundle, tokenizer, engine, self._runtime)
+            self_test(model)
+        except BaseException:
+            engine.shutdown(grace_seconds=0.0)
+            raise
+        return model
+
+    def _count(self, model: ServedModel, plan: MemoryPlan, *, sign: int) -> None:
+        """The model's share of the gauges that all models, and both versions during a reload, add up to."""
+        metrics, settings, limits = self._metrics, self._settings, model.engine.model
+        metrics.planned_memory.inc(sign * plan.total)
+        metrics.row_slots.labels(model.id).inc(sign * limits.row_slots * settings.worker_count)
+        metrics.sentence_slots.labels(model.id).inc(sign * limits.sentence_slots * settings.worker_count)
+        info = (model.id, model.version, model.precision, model.provider)
+        if sign > 0:
+            metrics.model_info.labels(*info).set(1)
+        else:
+            metrics.model_info.remove(*info)
+
+
+def served_model(bundle: Bundle, tokenizer: Tokenizer, engine: Engine, runtime: RuntimeSettings) -> ServedModel:
+    """What the translator must know of the model in `bundle`."""
+    manifest, limits = bundle.manifest, engine.model
+    return ServedModel(
         id=manifest.model_id,
         version=manifest.version,
         pairs=tuple(
@@ -57,32 +109,16 @@ def load_model(
         language_aliases=manifest.language_aliases,
         tokenizer=tokenizer,
         engine=engine,
-        max_source_tokens=engine.model.max_source_tokens,
-        trusted_source_tokens=min(manifest.trusted_source_tokens, engine.model.max_source_tokens),
-        max_target_tokens=engine.model.max_output_tokens,
+        max_source_tokens=limits.max_source_tokens,
+        trusted_source_tokens=min(manifest.trusted_source_tokens, limits.max_source_tokens),
+        max_target_tokens=limits.max_output_tokens,
         supports_alignments=manifest.alignment is not None,
-        repeatable=settings.provider == "cpu" or settings.mode == "deterministic",
         precision=manifest.precision,
-        provider=_PROVIDERS[settings.provider],
+        provider=_PROVIDERS[runtime.provider],
+        repeatable=runtime.provider == "cpu" or runtime.mode == "deterministic",
         licence=manifest.licence,
         attribution=manifest.attribution,
     )
-    engine.start()
-    warm_up(model, row_slots=settings.row_slots)
-    metrics.row_slots.labels(model.id).set(sum(runner.limits.row_slots for runner in runners))
-    metrics.sentence_slots.labels(model.id).set(sum(runner.limits.sentence_slots for runner in runners))
-    metrics.model_info.labels(model.id, model.version, model.precision, model.provider).set(1)
-    return model
-
-
-def warm_up(model: ServedModel, *, row_slots: int) -> None:
-    """Decodes a few sentences, greedy and by beams, so that the first caller need not wait for first-time work."""
-    source = model.tokenizer.encode("1, 2, 3.", model.pairs[0].target_token).ids
-    options = [DecodingOptions(max_output_tokens=8)] * 3
-    options.append(DecodingOptions(max_output_tokens=8, beam_size=min(4, row_slots)))
-    tickets = [model.engine.submit(source, option) for option in options]
-    for ticket in tickets:
-        ticket.future.result(timeout=WARM_UP_SECONDS)
 
 
 def engine_limits(settings: Settings) -> EngineLimits:

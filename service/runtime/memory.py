@@ -49,14 +49,19 @@ class MemoryBudget:
         self._spent = 0
 
     def spend(self, plan: MemoryPlan, *, model: str) -> None:
-        """Count `plan`; raises ConfigError when it no longer fits."""
-        self._spent += plan.total
-        if self._limit is not None and self._spent > self._limit:
+        """Count `plan`; raises ConfigError when it no longer fits, and counts nothing then."""
+        spent = self._spent + plan.total
+        if self._limit is not None and spent > self._limit:
             raise ConfigError(
-                f"model {model} plans for {plan}, {self._spent / 2**20:.0f} MiB with the models before it, "
+                f"model {model} plans for {plan}, {spent / 2**20:.0f} MiB with the models that are loaded, "
                 f"and the limit is {self._limit / 2**20:.0f} MiB: "
                 "lower row-slots, workers, max-source-tokens or max-output-tokens"
             )
+        self._spent = spent
+
+    def give_back(self, plan: MemoryPlan) -> None:
+        """Count `plan` no more: its model is gone, or was never loaded."""
+        self._spent -= plan.total
 
 
 def memory_plan(bundle: Bundle, settings: RuntimeSettings) -> MemoryPlan:

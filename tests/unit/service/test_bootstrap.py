@@ -7,13 +7,18 @@ import importlib.metadata
 from email.message import Message
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from service import bootstrap
 from service.bootstrap import refuse_two_runtimes, watch_engines
 from service.config import Settings
 from service.engine import DecodingOptions
 from service.errors import ConfigError
+from service.metrics import Metrics
+from service.models.loading import ModelLoader
+from service.models.registry import ModelRegistry
 from service.rpc.health import HealthStates
+from service.translator import ModelCatalogue
 from tests.doubles.echo_model import EchoRunner, echo_model, tiny_tokenizer
 
 
@@ -65,9 +70,12 @@ async def test_the_watchdog_turns_liveness_off_while_a_runner_hangs(monkeypatch:
             changed.set()
 
     monkeypatch.setattr(health, "set_alive", note)
+    metrics = Metrics(CollectorRegistry())
     settings = Settings(bundle=("a",), stall_seconds=0.05)  # type: ignore[arg-type]
     model.engine.start()
-    watch = asyncio.create_task(watch_engines([model.engine], health, settings))
+    registry = ModelRegistry(ModelLoader(settings, metrics), ModelCatalogue(), metrics)
+    monkeypatch.setattr(ModelRegistry, "engines", [model.engine])
+    watch = asyncio.create_task(watch_engines(registry, health, settings))
 
     async def next_change() -> None:
         async with asyncio.timeout(20):

@@ -34,7 +34,8 @@ def test_bundles_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [
-        ([], "--bundle: "),
+        ([], "settings: at least one --bundle"),
+        (["--bundle", "a", "--default-model", "en-de=x"], "--default-model: "),
         (["--bundle", ""], "settings: at least one --bundle"),
         (["--bundle", "a", "--port", "70000"], "--port: "),
         (["--bundle", "a", "--drain-seconds", "-1"], "--drain-seconds: "),
