@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 
+import grpc
 from grpc import aio
 from prometheus_client import CollectorRegistry, start_http_server
 
 from service.config import Settings
+from service.engine import Engine
 from service.errors import ConfigError
 from service.logging import configure_logging, get_logger
 from service.metrics import Metrics
-from service.models.folders import BundleFolders
-from service.models.loading import ModelLoader, RunnerLoader
-from service.models.registry import ModelRegistry
-from service.models.watch import watch_bundles
+from service.models.loading import RunnerLoader, load_model
+from service.rpc.authentication import Authenticator
+from service.rpc.credentials import TlsFiles, server_credentials
 from service.rpc.health import HealthStates, build_health_server
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
-from service.runtime import load_runners
-from service.translator import DecodingCache, ModelCatalogue, Translator, TranslatorLimits
+from service.runtime import MemoryBudget, load_runners
+from service.translator import DecodingCache, ModelCatalogue, ServedModel, Translator, TranslatorLimits
 
 _STALLED_STEPS = 100
 _WATCH_SECONDS = 1.0
@@ -43,51 +45,54 @@ class Application:
     servicer: TranslationServicer
     server: aio.Server
     health_server: aio.Server
-    catalogue: ModelCatalogue
-    registry: ModelRegistry
-    folders: BundleFolders
+    runners: RunnerLoader
     stop: asyncio.Event
     hurry: asyncio.Event
-    look: asyncio.Event
 
     async def run(self) -> None:
         """Listens, loads, serves until `stop`, drains. Raises ConfigError or BundleError if it cannot start."""
         settings = self.settings
-        port = bind(self.server, settings.host, settings.port, setting="--port")
+        tls = tls_credentials(settings)
+        port = bind(self.server, settings.host, settings.port, setting="--port", credentials=tls)
         health_port = bind(self.health_server, settings.host, settings.health_port, setting="--health-port")
         metrics_port = serve_metrics(self.metrics, settings)
         await self.health_server.start()
         await self.server.start()
         await self.health.set_ready(ready=False)
         await self.health.set_alive(alive=True)
-        watches: list[asyncio.Task[None]] = []
+        models: list[ServedModel] = []
+        watch: asyncio.Task[None] | None = None
         try:
-            await self._load()
-            watches.append(asyncio.create_task(watch_engines(self.registry, self.health, settings)))
-            watches.append(asyncio.create_task(watch_bundles(self.registry, self.folders, self.look, settings)))
+            await self._load(models)
+            watch = asyncio.create_task(watch_engines([model.engine for model in models], self.health, settings))
             if not self.stop.is_set():
                 cache = build_cache(settings, self.metrics)
-                self.servicer.open(Translator(self.catalogue, translator_limits(settings), cache=cache))
+                self.servicer.open(Translator(ModelCatalogue(models), translator_limits(settings), cache=cache))
                 await self.health.set_ready(ready=True)
                 announce(settings.host, port, metrics_port, health_port)
             await self.stop.wait()
             await self._drain()
         finally:
-            for watch in watches:
+            if watch is not None:
                 watch.cancel()
             # First the engines, so that calls which have outlasted the drain end with UNAVAILABLE and not cut off.
-            await self.registry.close()
+            await asyncio.gather(*(asyncio.to_thread(model.engine.shutdown, grace_seconds=0.0) for model in models))
             await self.server.stop(_CLOSING_SECONDS)
             await self.health_server.stop(None)
 
-    async def _load(self) -> None:
-        """Loads what lies in the folders now. Raises ConfigError or BundleError for the first that cannot be served."""
-        found = await asyncio.to_thread(self.folders.scan)
-        if not found:
-            raise ConfigError(f"--bundle-directory: {self.settings.bundle_directory} holds no bundle")
-        for folder in found:
-            if not self.stop.is_set():
-                await self.registry.load(folder)
+    async def _load(self, models: list[ServedModel]) -> None:
+        budget = MemoryBudget(self.settings.memory_limit_bytes)
+        for directory in self.settings.bundle:
+            if self.stop.is_set():
+                return
+            started = time.monotonic()
+            model = await asyncio.to_thread(load_model, directory, self.settings, self.metrics, budget, self.runners)
+            models.append(model)
+            if [other.id for other in models].count(model.id) > 1:
+                raise ConfigError(f"--bundle: two bundles hold a model {model.id}")
+            seconds = time.monotonic() - started
+            self.metrics.model_load_seconds.labels(model.id).set(seconds)
+            get_logger().info("model_loaded", model=model.id, version=model.version, seconds=round(seconds, 3))
 
     async def _drain(self) -> None:
         """Readiness first, then no new calls, then the accepted ones to their end or the end of our patience."""
@@ -119,7 +124,12 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
     configure_logging(settings.log_level)
     metrics = Metrics(CollectorRegistry())
     health = HealthStates()
-    interceptor = CallInterceptor(metrics, log_calls=settings.log_calls)
+    interceptor = CallInterceptor(
+        metrics,
+        log_calls=settings.log_calls,
+        max_calls=settings.max_calls,
+        authenticator=None if settings.tokens_file is None else Authenticator(settings.tokens_file),
+    )
     servicer = TranslationServicer(
         metrics,
         max_deadline_seconds=settings.max_deadline_seconds,
@@ -127,12 +137,13 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
     )
     options = ServerOptions(
         max_message_bytes=settings.max_message_bytes,
+        max_connections=settings.max_connections,
+        max_streams_per_connection=settings.max_streams_per_connection,
         max_connection_age_seconds=settings.max_connection_age_seconds,
         max_connection_age_grace_seconds=settings.max_deadline_seconds,
         keepalive_seconds=settings.keepalive_seconds,
         reflection=settings.reflection,
     )
-    catalogue = ModelCatalogue(defaults=settings.default_models, pivoting=settings.pivoting)
     return Application(
         settings=settings,
         metrics=metrics,
@@ -141,17 +152,14 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
         servicer=servicer,
         server=build_server(servicer, interceptor, health, options),
         health_server=build_health_server(health),
-        catalogue=catalogue,
-        registry=ModelRegistry(ModelLoader(settings, metrics, runners=runners), catalogue, metrics),
-        folders=BundleFolders(settings.bundle, settings.bundle_directory),
+        runners=runners,
         stop=asyncio.Event(),
         hurry=asyncio.Event(),
-        look=asyncio.Event(),
     )
 
 
 async def serve(settings: Settings, *, runners: RunnerLoader = load_runners) -> None:
-    """Serves until SIGTERM or SIGINT; a second one cuts the draining short. SIGHUP looks at the bundles again."""
+    """Serves until SIGTERM or SIGINT; a second one cuts the draining short."""
     application = build_application(settings, runners=runners)
 
     def on_signal() -> None:
@@ -162,7 +170,6 @@ async def serve(settings: Settings, *, runners: RunnerLoader = load_runners) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, application.look.set)
     await application.run()
 
 
@@ -173,6 +180,17 @@ def build_cache(settings: Settings, metrics: Metrics) -> DecodingCache | None:
     cache = DecodingCache(max_bytes=settings.cache_mib * 2**20)
     metrics.cache_bytes.set_function(lambda: cache.used_bytes)
     return cache
+
+
+def tls_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """The server's credentials, None for plain text. Raises ConfigError."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        if settings.tokens_file is not None:
+            get_logger().warning("tokens_in_plain_text", hint="without TLS anybody on the way can read the tokens")
+        return None
+    return server_credentials(
+        TlsFiles(certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca)
+    )
 
 
 def translator_limits(settings: Settings) -> TranslatorLimits:
@@ -194,12 +212,12 @@ def serve_metrics(metrics: Metrics, settings: Settings) -> int:
     return int(server.server_port)
 
 
-async def watch_engines(registry: ModelRegistry, health: HealthStates, settings: Settings) -> None:
+async def watch_engines(engines: Sequence[Engine], health: HealthStates, settings: Settings) -> None:
     """Turns liveness off while an engine has work and does not get on with it."""
     while True:
         alive = all(
             engine.stalled_seconds() < max(settings.stall_seconds, _STALLED_STEPS * engine.step_seconds())
-            for engine in registry.engines
+            for engine in engines
         )
         if not alive:
             get_logger().error("engine_stalled")

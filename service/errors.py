@@ -27,6 +27,18 @@ class OverloadedError(DragomanError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class QuotaError(OverloadedError):
+    """Refused at once because the caller has used up what its token allows per second of `limit`, such as calls."""
+
+    def __init__(self, message: str, *, limit: str, retry_after_seconds: float) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.limit = limit
+
+
+class UnauthenticatedError(DragomanError):
+    """The call brings no token, or one that is not known."""
+
+
 class DeadlineError(DragomanError):
     """The work did not finish, or could not have finished, before its deadline."""
 

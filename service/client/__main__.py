@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dragoman.v1 import translation_pb2 as pb
+from service.client.credentials import CredentialsError, read_token, tls_credentials
 from service.client.errors import TranslationError
 from service.client.heatmap import DrawingError, terminal_heatmap, write_png
 from service.client.requests import DEFAULT_TIMEOUT_SECONDS
 from service.client.sync import TranslationClient
+
+# Never an option: every process of a machine can read the others' command lines.
+TOKEN_VARIABLE = "DRAGOMAN_TOKEN"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,6 +39,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--timings", action="store_true", help="print where the time went, on standard error")
     parser.add_argument("--list-models", action="store_true", help="print what the server offers, and stop")
+    parser.add_argument("--tls", action="store_true", help="speak TLS; --ca and --certificate imply it")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="trust these authorities (default: the usual ones)")
+    parser.add_argument("--certificate", type=Path, metavar="FILE", help="show this certificate chain (mTLS)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="key of --certificate")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help=f"file of a bearer token (default: the variable {TOKEN_VARIABLE})",
+    )
     parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_SECONDS, help="seconds (default: %(default)s)")
     return parser
 
@@ -47,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.stream and len(parsed.text) > 1:
         parser.error("--stream takes one text")
     try:
-        with TranslationClient(parsed.address) as client:
+        with _client(parsed) as client:
             if parsed.list_models:
                 _list_models(client, parsed.timeout)
             elif parsed.stream:
@@ -58,10 +73,19 @@ def main(arguments: Sequence[str]) -> int:
         suffix = f" (request {error.request_id})" if error.request_id else ""
         print(f"client: {error.code.name}: {error}{suffix}", file=sys.stderr)
         return 1
-    except DrawingError as error:
+    except (CredentialsError, DrawingError) as error:
         print(f"client: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _client(parsed: argparse.Namespace) -> TranslationClient:
+    """Raises CredentialsError."""
+    credentials = None
+    if parsed.tls or parsed.ca or parsed.certificate or parsed.key:
+        credentials = tls_credentials(ca=parsed.ca, certificate=parsed.certificate, key=parsed.key)
+    token = os.environ.get(TOKEN_VARIABLE) if parsed.token_file is None else read_token(parsed.token_file)
+    return TranslationClient(parsed.address, credentials=credentials, token=token)
 
 
 def _translate(client: TranslationClient, parsed: argparse.Namespace) -> None:

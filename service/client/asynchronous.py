@@ -16,7 +16,7 @@ from service.client.errors import translation_error
 from service.client.requests import (
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_TIMEOUT_SECONDS,
-    request_metadata,
+    call_metadata,
     stream_request,
     translate_request,
 )
@@ -34,8 +34,10 @@ class AsyncTranslationClient:
         address: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> None:
+        self._token = token
         options = channel_options(max_message_bytes)
         if credentials is None:
             self._channel = aio.insecure_channel(address, options)
@@ -57,7 +59,7 @@ class AsyncTranslationClient:
         """All contents translated, in order, or an error."""
         request = translate_request(contents, source=source, target=target, model=model, options=options)
         with _errors():
-            return await self._stub.Translate(request, timeout=timeout_seconds, metadata=request_metadata(request_id))
+            return await self._stub.Translate(request, timeout=timeout_seconds, metadata=self._metadata(request_id))
 
     async def stream(
         self,
@@ -73,7 +75,7 @@ class AsyncTranslationClient:
         """Text deltas as they come, then the end message. Closing the generator cancels the call."""
         request = stream_request(content, source=source, target=target, model=model, options=options)
         with _errors():
-            call = self._stub.TranslateStream(request, timeout=timeout_seconds, metadata=request_metadata(request_id))
+            call = self._stub.TranslateStream(request, timeout=timeout_seconds, metadata=self._metadata(request_id))
             try:
                 async for response in call:
                     yield response
@@ -90,7 +92,7 @@ class AsyncTranslationClient:
         """An answer per item, in the order they finish; `items` is read as fast as the server works."""
         with _errors():
             requests = iter(items) if isinstance(items, Iterable) else aiter(items)
-            call = self._stub.TranslateBulk(requests, timeout=timeout_seconds, metadata=request_metadata(request_id))
+            call = self._stub.TranslateBulk(requests, timeout=timeout_seconds, metadata=self._metadata(request_id))
             try:
                 async for response in call:
                     yield response
@@ -100,7 +102,14 @@ class AsyncTranslationClient:
     async def list_models(self, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Sequence[pb.Model]:
         """The models that are served."""
         with _errors():
-            return (await self._stub.ListModels(pb.ListModelsRequest(), timeout=timeout_seconds)).models
+            return (
+                await self._stub.ListModels(
+                    pb.ListModelsRequest(), timeout=timeout_seconds, metadata=self._metadata(None)
+                )
+            ).models
+
+    def _metadata(self, request_id: str | None) -> tuple[tuple[str, str | bytes], ...]:
+        return call_metadata(request_id=request_id, token=self._token)
 
     async def close(self) -> None:
         """Closes the channel; calls that run are cancelled."""

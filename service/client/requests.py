@@ -28,6 +28,7 @@ def stream_request(
     )
 
 
-def request_metadata(request_id: str | None) -> tuple[tuple[str, str | bytes], ...] | None:
-    """Metadata that names the request, if it has a name."""
-    return None if request_id is None else (("x-request-id", request_id),)
+def call_metadata(*, request_id: str | None, token: str | None) -> tuple[tuple[str, str | bytes], ...]:
+    """Metadata that names the call, if it has a name, and says who calls, if there is a token."""
+    name = () if request_id is None else (("x-request-id", request_id),)
+    return name if token is None else (*name, ("authorization", f"Bearer {token}"))

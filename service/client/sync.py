@@ -15,7 +15,7 @@ from service.client.errors import translation_error
 from service.client.requests import (
     DEFAULT_MAX_MESSAGE_BYTES,
     DEFAULT_TIMEOUT_SECONDS,
-    request_metadata,
+    call_metadata,
     stream_request,
     translate_request,
 )
@@ -25,8 +25,9 @@ from service.client.service_config import channel_options
 class TranslationClient:
     """Calls a Dragoman server; safe to share between threads; a context manager that closes its channel.
 
-    `address` is any gRPC target: `host:port`, or `dns:///service.namespace:50051` for all replicas behind a name. Every
-    method raises TranslationError.
+    `address` is any gRPC target: `host:port`, or `dns:///service.namespace:50051` for all replicas behind a name.
+    `credentials` turn TLS on (see `tls_credentials`); `token` is sent with every call. Every method raises
+    TranslationError.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class TranslationClient:
         address: str,
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     ) -> None:
+        self._token = token
         options = channel_options(max_message_bytes)
         if credentials is None:
             self._channel = grpc.insecure_channel(address, options)
@@ -57,7 +60,7 @@ class TranslationClient:
         """All contents translated, in order, or an error."""
         request = translate_request(contents, source=source, target=target, model=model, options=options)
         with _errors():
-            return self._stub.Translate(request, timeout=timeout_seconds, metadata=request_metadata(request_id))
+            return self._stub.Translate(request, timeout=timeout_seconds, metadata=self._metadata(request_id))
 
     def stream(
         self,
@@ -73,7 +76,7 @@ class TranslationClient:
         """Text deltas as they come, then the end message. Leaving the iteration cancels the call."""
         request = stream_request(content, source=source, target=target, model=model, options=options)
         with _errors():
-            call = self._stub.TranslateStream(request, timeout=timeout_seconds, metadata=request_metadata(request_id))
+            call = self._stub.TranslateStream(request, timeout=timeout_seconds, metadata=self._metadata(request_id))
             try:
                 yield from call
             finally:
@@ -88,7 +91,7 @@ class TranslationClient:
     ) -> Iterator[pb.TranslateBulkResponse]:
         """An answer per item, in the order they finish; another thread reads `items`, as fast as the server works."""
         with _errors():
-            call = self._stub.TranslateBulk(iter(items), timeout=timeout_seconds, metadata=request_metadata(request_id))
+            call = self._stub.TranslateBulk(iter(items), timeout=timeout_seconds, metadata=self._metadata(request_id))
             try:
                 yield from call
             finally:
@@ -97,7 +100,12 @@ class TranslationClient:
     def list_models(self, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Sequence[pb.Model]:
         """The models that are served."""
         with _errors():
-            return self._stub.ListModels(pb.ListModelsRequest(), timeout=timeout_seconds).models
+            return self._stub.ListModels(
+                pb.ListModelsRequest(), timeout=timeout_seconds, metadata=self._metadata(None)
+            ).models
+
+    def _metadata(self, request_id: str | None) -> tuple[tuple[str, str | bytes], ...]:
+        return call_metadata(request_id=request_id, token=self._token)
 
     def close(self) -> None:
         """Closes the channel; calls that run are cancelled."""

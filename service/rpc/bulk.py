@@ -86,8 +86,10 @@ class BulkStream:
         try:
             if not 0 < len(item.id) <= MAX_ID_LENGTH:
                 raise InvalidInputError(f"1 to {MAX_ID_LENGTH} characters are required", field="id")
+            asked = request_from_proto(item.request)
+            await self._charge(sum(map(len, asked.contents)))
             result = await self._translator.translate(
-                request_from_proto(item.request), priority=Priority.BULK, deadline=self._call.client_deadline
+                asked, priority=Priority.BULK, deadline=self._call.client_deadline
             )
             model = result.model_id
             record_result(self._metrics, self._call, result)
@@ -101,3 +103,10 @@ class BulkStream:
             answer.error.CopyFrom(failure.status)
         self._metrics.bulk_items.labels(model, code.name).inc()
         self._answers.put_nowait(answer)
+
+    async def _charge(self, characters: int) -> None:
+        """Waits until the caller's quota allows the item, unless it is too long to be translated at all."""
+        caller = self._call.caller
+        if caller is not None and characters <= self._translator.limits.max_request_characters:
+            await caller.quota.wait_for_characters(characters)
+            self._metrics.token_characters.labels(caller.name).inc(characters)

@@ -8,6 +8,8 @@ import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from service.rpc.authentication import Caller
+
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -16,12 +18,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 class Call:
     """One call while it runs; the servicer fills in what it learns.
 
-    `trace_id` is what exemplars name: that of the caller's `traceparent`, or of our own span where there is one.
+    `caller` is None where no tokens are asked for; `trace_id` is what exemplars name: that of the client's
+    `traceparent`, or of our own span where there is one.
     """
 
     method: str
     request_id: str
     trace_id: str = ""
+    caller: Caller | None = None
     client_seconds: float | None = None
     started: float = field(default_factory=time.monotonic)
     model: str = ""

@@ -12,15 +12,19 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from service.errors import InvalidInputError
+from service.errors import DragomanError, InvalidInputError, OverloadedError, QuotaError
 from service.logging import describe_failure, get_logger
 from service.metrics import Metrics, exemplar, length_class
+from service.rpc.authentication import Authenticator, Caller
 from service.rpc.call import REQUEST_ID_KEY, Call, current_call, enter_call, request_id_from
 from service.rpc.status import ErrorStatus, error_status
 from service.rpc.trace_context import TRACEPARENT_KEY, trace_id_from
 
 SERVICE = "dragoman.v1.TranslationService"
 GOOGLE_SERVICE = "google.cloud.translation.v3.TranslationService"
+
+_FULL_RETRY_SECONDS = 0.25
+"""When to come back to a server that has all the calls it may have."""
 
 # What gRPC hands around is untyped: messages of any method. (Quoted, as these are generic in the stubs only.)
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
@@ -34,9 +38,13 @@ class _Malformed:
 class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Wraps the methods of the translation services, ours and Google's; others, such as health, pass as they are."""
 
-    def __init__(self, metrics: Metrics, *, log_calls: bool) -> None:
+    def __init__(
+        self, metrics: Metrics, *, log_calls: bool, max_calls: int, authenticator: Authenticator | None = None
+    ) -> None:
         self._metrics = metrics
         self._log_calls = log_calls
+        self._max_calls = max_calls
+        self._authenticator = authenticator
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -55,15 +63,36 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
         if handler is None or service not in (SERVICE, GOOGLE_SERVICE):
             return handler
-        return self._wrapped(handler, method)
+        try:
+            caller = self._admit(handler_call_details)
+        except DragomanError as refusal:
+            return self._refused(refusal, method)
+        return self._wrapped(handler, method, caller)
 
-    def _wrapped(self, handler: Handler, method: str) -> Handler:
+    def _admit(self, details: grpc.HandlerCallDetails) -> Caller | None:
+        """Who calls. Raises OverloadedError, UnauthenticatedError."""
+        if self._running >= self._max_calls:
+            raise OverloadedError("this server has all the calls it may", retry_after_seconds=_FULL_RETRY_SECONDS)
+        if self._authenticator is None:
+            return None
+        return self._authenticator.caller_of(details.invocation_metadata or ())
+
+    def _refused(self, refusal: DragomanError, method: str) -> Handler:
+        """Answers with an error and reads no message, whatever the method's messages are."""
+
+        async def refuse(requests: AsyncIterator[object], context: Context) -> object:
+            async with self._around(method, context, None):
+                raise refusal
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+    def _wrapped(self, handler: Handler, method: str, caller: Caller | None) -> Handler:
         deserializer, serializer = _tolerant(handler.request_deserializer), handler.response_serializer
         if handler.unary_unary:
             unary = cast("Callable[[object, Context], Awaitable[object]]", handler.unary_unary)
 
             async def answer(request: object, context: Context) -> object:
-                async with self._around(method, context):
+                async with self._around(method, context, caller):
                     response = await unary(_checked(request), context)
                     await _send_request_id(context)
                     return response
@@ -73,7 +102,10 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
             stream = cast("Callable[[object, Context], AsyncGenerator[object]]", handler.unary_stream)
 
             async def answers(request: object, context: Context) -> AsyncIterator[object]:
-                async with self._around(method, context), aclosing(stream(_checked(request), context)) as responses:
+                async with (
+                    self._around(method, context, caller),
+                    aclosing(stream(_checked(request), context)) as responses,
+                ):
                     async for response in _with_request_id(responses, context):
                         yield response
 
@@ -81,25 +113,31 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         bulk = cast("Callable[[AsyncIterator[object], Context], AsyncGenerator[object]]", handler.stream_stream)
 
         async def exchange(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
-            async with self._around(method, context), aclosing(bulk(_all_checked(requests), context)) as responses:
+            async with (
+                self._around(method, context, caller),
+                aclosing(bulk(_all_checked(requests), context)) as responses,
+            ):
                 async for response in _with_request_id(responses, context):
                     yield response
 
         return grpc.stream_stream_rpc_method_handler(exchange, deserializer, serializer)
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _around(self, method: str, context: Context, caller: Caller | None) -> AsyncIterator[None]:
         metadata = dict(context.invocation_metadata() or ())
         call = Call(
             method=method,
             request_id=request_id_from(metadata.get(REQUEST_ID_KEY)),
             trace_id=trace_id_from(metadata.get(TRACEPARENT_KEY)),
             client_seconds=context.time_remaining(),
+            caller=caller,
         )
         enter_call(call)
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         with self._counted(method):
             try:
+                if caller is not None:
+                    caller.quota.charge_call()
                 yield
             except asyncio.CancelledError:
                 self._ended(call, _code_of_cancellation(call))
@@ -116,6 +154,8 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         answer: ErrorStatus = error_status(error, request_id=call.request_id)
         if answer.code is grpc.StatusCode.INTERNAL:
             get_logger().error("call_failed", method=call.method, **describe_failure(error))
+        if isinstance(error, QuotaError) and call.caller is not None:
+            self._metrics.token_refusals.labels(call.caller.name, error.limit).inc()
         self._ended(call, answer.code)
         trailing_metadata = ((REQUEST_ID_KEY, call.request_id), *answer.trailing_metadata())
         await context.abort(answer.code, answer.status.message, trailing_metadata)
@@ -151,6 +191,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
                 code=code.name,
                 seconds=round(seconds, 6),
                 model=call.model,
+                caller=call.caller.name if call.caller is not None else "",
                 content_count=call.content_count,
                 source_tokens=call.source_tokens,
                 target_tokens=call.target_tokens,

@@ -18,12 +18,20 @@ from service.rpc.health import HealthStates
 from service.rpc.interceptor import SERVICE, CallInterceptor
 from service.rpc.servicer import TranslationServicer
 
+_METADATA_BYTES = 8 * 1024
+"""All metadata of a call together; beyond it gRPC refuses some calls at random, beyond twice as much all."""
+
+_HANDSHAKE_MILLISECONDS = 10_000
+"""A connection that has not become one of TLS and HTTP/2 by then is closed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """What bounds the server's connections."""
 
     max_message_bytes: int
+    max_connections: int
+    max_streams_per_connection: int
     max_connection_age_seconds: float
     max_connection_age_grace_seconds: float
     keepalive_seconds: float
@@ -34,6 +42,11 @@ class ServerOptions:
         return [
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.max_allowed_incoming_connections", self.max_connections),
+            ("grpc.max_concurrent_streams", self.max_streams_per_connection),
+            ("grpc.max_metadata_size", _METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", 2 * _METADATA_BYTES),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MILLISECONDS),
             ("grpc.max_connection_age_ms", _milliseconds(self.max_connection_age_seconds)),
             ("grpc.max_connection_age_grace_ms", _milliseconds(self.max_connection_age_grace_seconds)),
             ("grpc.keepalive_time_ms", _milliseconds(self.keepalive_seconds)),
@@ -60,12 +73,20 @@ def build_server(
     return server
 
 
-def bind(server: aio.Server, host: str, port: int, *, setting: str) -> int:
-    """The port that `server` listens on. Raises ConfigError with one line, which names `setting`, if it cannot."""
+def bind(
+    server: aio.Server, host: str, port: int, *, setting: str, credentials: grpc.ServerCredentials | None = None
+) -> int:
+    """The port that `server` listens on, with TLS if there are `credentials`.
+
+    Raises ConfigError with one line, which names `setting`, if it cannot.
+    """
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if not _is_free(host, port):
         raise ConfigError(f"{setting}: cannot listen on {host}:{port}; is the port in use?")
     try:
-        return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError:
         raise ConfigError(f"{setting}: cannot listen on {host}:{port}") from None
 

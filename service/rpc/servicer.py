@@ -13,7 +13,7 @@ from dragoman.v1 import translation_pb2_grpc as pb_grpc
 from service.errors import UnavailableError
 from service.metrics import Metrics
 from service.rpc.bulk import BulkStream
-from service.rpc.call import current_call
+from service.rpc.call import Call, current_call
 from service.rpc.converters import (
     models_to_proto,
     request_from_proto,
@@ -55,6 +55,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         """The result of a unary call, whatever its wire: bounded by the deadline's cap, and accounted for."""
         translator, call = self.serving(), current_call()
         self._note(asked, translator)
+        self._charge(call, translator)
         deadline = call.capped_deadline(self._max_deadline_seconds)
         result = await translator.translate(asked, deadline=deadline)
         record_result(self._metrics, call, result)
@@ -76,6 +77,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         translator, call = self.serving(), current_call()
         asked = request_from_stream_proto(request)
         self._note(asked, translator)
+        self._charge(call, translator)
         deadline = call.capped_deadline(self._max_deadline_seconds)
         async with aclosing(translator.stream(asked, deadline=deadline)) as items:
             async for item in items:
@@ -108,6 +110,12 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         """See translation.proto."""
         translator = self.serving()
         return models_to_proto(translator.catalogue, translator.limits)
+
+    def _charge(self, call: Call, translator: Translator) -> None:
+        """Counts the texts against the caller's quota, unless they are too long to be translated at all."""
+        if call.caller is not None and call.characters <= translator.limits.max_request_characters:
+            call.caller.quota.charge_characters(call.characters)
+            self._metrics.token_characters.labels(call.caller.name).inc(call.characters)
 
     def _note(self, request: TranslationRequest, translator: Translator) -> None:
         """What the log line and the metrics say of the call, should it fail."""

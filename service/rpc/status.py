@@ -16,6 +16,8 @@ from service.errors import (
     InvalidInputError,
     NotFoundError,
     OverloadedError,
+    QuotaError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -24,9 +26,12 @@ INTERNAL_MESSAGE = "internal error; the request id finds it in the server's log"
 # What UNAVAILABLE answers tell clients to wait: long enough to find another replica.
 UNAVAILABLE_RETRY_SECONDS = 0.1
 
+# The first class that an error is an instance of counts.
 _TABLE: tuple[tuple[type[DragomanError], grpc.StatusCode, str], ...] = (
     (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
     (NotFoundError, grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"),
+    (UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    (QuotaError, grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"),
     (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
     (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE"),
     (CancelledError, grpc.StatusCode.CANCELLED, "CANCELLED"),

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from service.client import AsyncTranslationClient
 from service.engine import Engine, EngineLimits
 from service.metrics import EngineMetrics, Metrics
+from service.rpc.authentication import Authenticator
+from service.rpc.credentials import TlsFiles, server_credentials
 from service.rpc.health import HealthStates
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
@@ -62,6 +65,10 @@ async def edge_server(
     max_waiting: int = 16,
     opened: bool = True,
     port: int = 0,
+    max_calls: int = 1000,
+    max_connections: int = 100,
+    tokens_file: Path | None = None,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[EdgeServer]:
     """Starts one, and stops it afterwards; `opened` False leaves it without a translator, as while loading."""
     metrics = Metrics(CollectorRegistry())
@@ -75,17 +82,21 @@ async def edge_server(
     servicer = TranslationServicer(
         metrics, max_deadline_seconds=max_deadline_seconds, bulk_items_in_flight=bulk_items_in_flight
     )
-    interceptor = CallInterceptor(metrics, log_calls=True)
+    authenticator = None if tokens_file is None else Authenticator(tokens_file)
+    interceptor = CallInterceptor(metrics, log_calls=True, max_calls=max_calls, authenticator=authenticator)
     health = HealthStates()
     options = ServerOptions(
         max_message_bytes=4 * 1024 * 1024,
+        max_connections=max_connections,
+        max_streams_per_connection=1000,
         max_connection_age_seconds=1800.0,
         max_connection_age_grace_seconds=60.0,
         keepalive_seconds=60.0,
         reflection=True,
     )
     server = build_server(servicer, interceptor, health, options)
-    bound = bind(server, "127.0.0.1", port, setting="--port")
+    credentials = None if tls is None else server_credentials(tls)
+    bound = bind(server, "127.0.0.1", port, setting="--port", credentials=credentials)
     model.engine.start()
     await server.start()
     if opened:

@@ -36,7 +36,10 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
     "service.gpu_memory": frozenset(),
     "service.metrics": frozenset({"service.engine", "service.gpu_memory"}),
     "service.translator": frozenset({"service.engine", "service.tokenizer", "service.segmentation"}),
-    "service.rpc": frozenset({"service.translator", "service.engine", "service.metrics", "service.logging"}),
+    "service.tokens": frozenset(),
+    "service.rpc": frozenset(
+        {"service.translator", "service.engine", "service.metrics", "service.logging", "service.tokens"}
+    ),
     "service.client": frozenset(),
     "service.models": frozenset(
         {
