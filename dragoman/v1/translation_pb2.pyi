@@ -876,12 +876,20 @@ class Timings(_message.Message):
     STEP_COUNT_FIELD_NUMBER: _builtins.int
     SOURCE_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TARGET_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    CACHED_SENTENCE_COUNT_FIELD_NUMBER: _builtins.int
+    COALESCED_SENTENCE_COUNT_FIELD_NUMBER: _builtins.int
     step_count: _builtins.int
     """Decoder steps of the sentence that took most of them."""
     source_token_count: _builtins.int
     """Source tokens of all sentences, end-of-sentence tokens included."""
     target_token_count: _builtins.int
     """Target tokens of the best hypothesis of all sentences."""
+    cached_sentence_count: _builtins.int
+    """Sentences answered from the server's cache of past translations, with what they were answered then; they take no
+    time in queue, encoder and decoder.
+    """
+    coalesced_sentence_count: _builtins.int
+    """Sentences answered by the decoding of an identical one that was in flight; their times are those of that one."""
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
         """From the arrival of the call to its answer."""
@@ -923,10 +931,12 @@ class Timings(_message.Message):
         step_count: _builtins.int = ...,
         source_token_count: _builtins.int = ...,
         target_token_count: _builtins.int = ...,
+        cached_sentence_count: _builtins.int = ...,
+        coalesced_sentence_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "detokenize", b"detokenize", "encode", b"encode", "first_token", b"first_token", "queue", b"queue", "tokenize", b"tokenize", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "detokenize", b"detokenize", "encode", b"encode", "first_token", b"first_token", "queue", b"queue", "source_token_count", b"source_token_count", "step_count", b"step_count", "target_token_count", b"target_token_count", "tokenize", b"tokenize", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_sentence_count", b"cached_sentence_count", "coalesced_sentence_count", b"coalesced_sentence_count", "decode", b"decode", "detokenize", b"detokenize", "encode", b"encode", "first_token", b"first_token", "queue", b"queue", "source_token_count", b"source_token_count", "step_count", b"step_count", "target_token_count", b"target_token_count", "tokenize", b"tokenize", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -216,6 +216,8 @@ def _timings(timings: CallTimings) -> pb.Timings:
         step_count=timings.steps,
         source_token_count=timings.source_tokens,
         target_token_count=timings.target_tokens,
+        cached_sentence_count=timings.cached_sentences,
+        coalesced_sentence_count=timings.coalesced_sentences,
     )
 
 

@@ -28,9 +28,9 @@ LETTER = "I love you. We see the book.\n\n  The child can read it all."
 
 
 def start(bundle: Path, *options: str) -> subprocess.Popen[str]:
-    """The service on free ports, with one worker."""
+    """The service on free ports, with one worker; without a cache, so that every sentence is decoded."""
     command = [sys.executable, "-m", "service", "--bundle", str(bundle), "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", "0", "--metrics-port", "0", "--health-port", "0", *options]
+    command += ["--cache-mib", "0", "--port", "0", "--metrics-port", "0", "--health-port", "0", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -17,7 +17,14 @@ from service.bundle import Bundle
 from service.engine import DecodingOptions, Engine
 from service.errors import DragomanError
 from service.runtime import RuntimeSettings, load_runners
-from service.translator import ModelCatalogue, TranslationOptions, TranslationRequest, Translator, TranslatorLimits
+from service.translator import (
+    DecodingCache,
+    ModelCatalogue,
+    TranslationOptions,
+    TranslationRequest,
+    Translator,
+    TranslatorLimits,
+)
 from tests.doubles.echo_model import EchoRunner, echo_model, tiny_tokenizer
 from tests.doubles.fake_runner import FakeRunner
 
@@ -86,13 +93,14 @@ def test_an_engine_that_was_shut_down_with_work_goes_too() -> None:
     assert (engine_gone(), runner_gone()) == (None, None)
 
 
-async def test_the_translator_keeps_no_engine() -> None:
-    """Answers, refusals, failed steps, deadlines, cancelled calls and streams that were left."""
+@pytest.mark.parametrize("cache", [None, DecodingCache(max_bytes=2**20)], ids=["alone", "shared"])
+async def test_the_translator_keeps_no_engine(cache: DecodingCache | None) -> None:
+    """Answers, refusals, failed steps, deadlines, cancelled calls and streams that were left; the cache keeps none."""
     runner = EchoRunner(tiny_tokenizer())
     model = echo_model(tiny_tokenizer(), runner=runner)
     model.engine.start()
     gone = [weakref.ref(model.engine), weakref.ref(runner)]
-    translator = Translator(ModelCatalogue([model]), TranslatorLimits(sentences_in_flight=8))
+    translator = Translator(ModelCatalogue([model]), TranslatorLimits(sentences_in_flight=8), cache=cache)
     await use_translator(translator, runner)
     await asyncio.to_thread(model.engine.shutdown, grace_seconds=5)
     del model, translator, runner
