@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from importlib.metadata import distributions
 
@@ -15,19 +14,21 @@ from grpc import aio
 from prometheus_client import CollectorRegistry, start_http_server
 
 from service.config import Settings
-from service.engine import Engine
 from service.errors import ConfigError
 from service.logging import configure_logging, get_logger
 from service.metrics import Metrics
-from service.models.loading import RunnerLoader, load_model
+from service.models.folders import BundleFolders
+from service.models.loading import ModelLoader, RunnerLoader
+from service.models.registry import ModelRegistry
+from service.models.watch import watch_bundles
 from service.rpc.authentication import Authenticator
 from service.rpc.credentials import TlsFiles, server_credentials
 from service.rpc.health import HealthStates, build_health_server
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
-from service.runtime import MemoryBudget, load_runners
-from service.translator import DecodingCache, ModelCatalogue, ServedModel, Translator, TranslatorLimits
+from service.runtime import load_runners
+from service.translator import DecodingCache, ModelCatalogue, Translator, TranslatorLimits
 
 _STALLED_STEPS = 100
 _WATCH_SECONDS = 1.0
@@ -45,9 +46,12 @@ class Application:
     servicer: TranslationServicer
     server: aio.Server
     health_server: aio.Server
-    runners: RunnerLoader
+    catalogue: ModelCatalogue
+    registry: ModelRegistry
+    folders: BundleFolders
     stop: asyncio.Event
     hurry: asyncio.Event
+    look: asyncio.Event
 
     async def run(self) -> None:
         """Listens, loads, serves until `stop`, drains. Raises ConfigError or BundleError if it cannot start."""
@@ -60,39 +64,34 @@ class Application:
         await self.server.start()
         await self.health.set_ready(ready=False)
         await self.health.set_alive(alive=True)
-        models: list[ServedModel] = []
-        watch: asyncio.Task[None] | None = None
+        watches: list[asyncio.Task[None]] = []
         try:
-            await self._load(models)
-            watch = asyncio.create_task(watch_engines([model.engine for model in models], self.health, settings))
+            await self._load()
+            watches.append(asyncio.create_task(watch_engines(self.registry, self.health, settings)))
+            watches.append(asyncio.create_task(watch_bundles(self.registry, self.folders, self.look, settings)))
             if not self.stop.is_set():
                 cache = build_cache(settings, self.metrics)
-                self.servicer.open(Translator(ModelCatalogue(models), translator_limits(settings), cache=cache))
+                self.servicer.open(Translator(self.catalogue, translator_limits(settings), cache=cache))
                 await self.health.set_ready(ready=True)
                 announce(settings.host, port, metrics_port, health_port)
             await self.stop.wait()
             await self._drain()
         finally:
-            if watch is not None:
+            for watch in watches:
                 watch.cancel()
             # First the engines, so that calls which have outlasted the drain end with UNAVAILABLE and not cut off.
-            await asyncio.gather(*(asyncio.to_thread(model.engine.shutdown, grace_seconds=0.0) for model in models))
+            await self.registry.close()
             await self.server.stop(_CLOSING_SECONDS)
             await self.health_server.stop(None)
 
-    async def _load(self, models: list[ServedModel]) -> None:
-        budget = MemoryBudget(self.settings.memory_limit_bytes)
-        for directory in self.settings.bundle:
-            if self.stop.is_set():
-                return
-            started = time.monotonic()
-            model = await asyncio.to_thread(load_model, directory, self.settings, self.metrics, budget, self.runners)
-            models.append(model)
-            if [other.id for other in models].count(model.id) > 1:
-                raise ConfigError(f"--bundle: two bundles hold a model {model.id}")
-            seconds = time.monotonic() - started
-            self.metrics.model_load_seconds.labels(model.id).set(seconds)
-            get_logger().info("model_loaded", model=model.id, version=model.version, seconds=round(seconds, 3))
+    async def _load(self) -> None:
+        """Loads what lies in the folders now. Raises ConfigError or BundleError for the first that cannot be served."""
+        found = await asyncio.to_thread(self.folders.scan)
+        if not found:
+            raise ConfigError(f"--bundle-directory: {self.settings.bundle_directory} holds no bundle")
+        for folder in found:
+            if not self.stop.is_set():
+                await self.registry.load(folder)
 
     async def _drain(self) -> None:
         """Readiness first, then no new calls, then the accepted ones to their end or the end of our patience."""
@@ -144,6 +143,7 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
         keepalive_seconds=settings.keepalive_seconds,
         reflection=settings.reflection,
     )
+    catalogue = ModelCatalogue(defaults=settings.default_models, pivoting=settings.pivoting)
     return Application(
         settings=settings,
         metrics=metrics,
@@ -152,14 +152,17 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
         servicer=servicer,
         server=build_server(servicer, interceptor, health, options),
         health_server=build_health_server(health),
-        runners=runners,
+        catalogue=catalogue,
+        registry=ModelRegistry(ModelLoader(settings, metrics, runners=runners), catalogue, metrics),
+        folders=BundleFolders(settings.bundle, settings.bundle_directory),
         stop=asyncio.Event(),
         hurry=asyncio.Event(),
+        look=asyncio.Event(),
     )
 
 
 async def serve(settings: Settings, *, runners: RunnerLoader = load_runners) -> None:
-    """Serves until SIGTERM or SIGINT; a second one cuts the draining short."""
+    """Serves until SIGTERM or SIGINT; a second one cuts the draining short. SIGHUP looks at the bundles again."""
     application = build_application(settings, runners=runners)
 
     def on_signal() -> None:
@@ -170,6 +173,7 @@ async def serve(settings: Settings, *, runners: RunnerLoader = load_runners) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, application.look.set)
     await application.run()
 
 
@@ -212,12 +216,12 @@ def serve_metrics(metrics: Metrics, settings: Settings) -> int:
     return int(server.server_port)
 
 
-async def watch_engines(engines: Sequence[Engine], health: HealthStates, settings: Settings) -> None:
+async def watch_engines(registry: ModelRegistry, health: HealthStates, settings: Settings) -> None:
     """Turns liveness off while an engine has work and does not get on with it."""
     while True:
         alive = all(
             engine.stalled_seconds() < max(settings.stall_seconds, _STALLED_STEPS * engine.step_seconds())
-            for engine in engines
+            for engine in registry.engines
         )
         if not alive:
             get_logger().error("engine_stalled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,8 @@ from service.errors import ConfigError
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+
+_DEFAULT_MODEL = re.compile(r"(?P<source>[^:=]+):(?P<target>[^:=]+)=(?P<model>.+)")
 
 
 class Settings(BaseSettings):
@@ -34,9 +37,23 @@ class Settings(BaseSettings):
         cli_implicit_flags=True,
     )
 
-    bundle: Annotated[tuple[Path, ...], NoDecode]
+    bundle: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folder of a bundle written by `python -m exporter export`; repeat it for several models (in the environment, put
     ":" or "," between them). The first bundle that knows a language pair is the pair's default."""
+
+    bundle_directory: Path | None = None
+    """Folder whose sub-folders are bundles, which come after those of `bundle`, in the order of their names."""
+
+    bundle_poll_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Time between two looks at the bundles' folders: what is new or has changed is loaded, what has gone is unloaded,
+    and no call fails of it. 0 = only on SIGHUP."""
+
+    default_model: Annotated[tuple[str, ...], NoDecode] = ()
+    """SOURCE:TARGET=MODEL, such as en:de=en-defres: the model for calls of this pair that name none; repeat it for
+    several pairs (in the environment, put "," between them)."""
+
+    pivoting: bool = True
+    """Translate a pair that no model knows through a third language, where two models make that possible."""
 
     host: str = "0.0.0.0"
     """Address to listen on, for gRPC and metrics."""
@@ -167,10 +184,22 @@ class Settings(BaseSettings):
             return value
         return tuple(part for item in items for part in str(item).replace(",", os.pathsep).split(os.pathsep) if part)
 
+    @field_validator("default_model", mode="before")
+    @classmethod
+    def _split_defaults(cls, value: object) -> object:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, Sequence):
+            return value
+        parts = tuple(part for item in items for part in str(item).split(",") if part)
+        for part in parts:
+            if _DEFAULT_MODEL.fullmatch(part) is None:
+                raise ValueError(f"{part!r} is not SOURCE:TARGET=MODEL")
+        return parts
+
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
-        if not self.bundle:
-            raise ValueError("at least one --bundle is needed")
+        if not self.bundle and self.bundle_directory is None:
+            raise ValueError("at least one --bundle, or a --bundle-directory, is needed")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("--tls-certificate and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
@@ -180,6 +209,12 @@ class Settings(BaseSettings):
         if self.sentences_in_flight > self.max_queued_sequences:
             raise ValueError("--sentences-in-flight must be at most --max-queued-sequences, or long texts never fit")
         return self
+
+    @property
+    def default_models(self) -> dict[tuple[str, str], str]:
+        """The models that were named as defaults, by source and target language."""
+        matches = [match for part in self.default_model if (match := _DEFAULT_MODEL.fullmatch(part)) is not None]
+        return {(match["source"], match["target"]): match["model"] for match in matches}
 
     @property
     def memory_limit_bytes(self) -> int | None:

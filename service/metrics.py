@@ -119,6 +119,10 @@ class Metrics:
         self.model_info = self._gauge(
             "model_info", "1 for each model served.", ("model", "version", "precision", "provider")
         )
+        self.models = self._gauge("models", "Models in memory: those that serve, and those that drain.", ("state",))
+        self.model_loads = self._counter("model_loads", "Bundles that were loaded, or refused.", ("outcome",))
+        self.planned_memory = self._gauge("planned_memory_bytes", "Memory that is planned for the models in memory.")
+        self.pivots = self._counter("pivots", "Translations through a third language, by the last model.", MODEL)
         self.memory_limit = self._gauge("memory_limit_bytes", "Memory that models may plan for; 0: no limit.")
         build = Info("dragoman_build", "Version of the service.", registry=self.registry)
         build.info({"version": _own_version()})
@@ -137,6 +141,18 @@ class Metrics:
         self, name: str, text: str, labels: tuple[str, ...] = MODEL, *, buckets: tuple[float, ...] = REQUEST_BUCKETS
     ) -> Histogram:
         return Histogram(f"dragoman_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+class _GaugeShare:
+    """One engine's share of a gauge: two versions of a model have one gauge while one of them drains."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._value = 0
+
+    def set(self, value: int) -> None:
+        self._gauge.inc(value - self._value)
+        self._value = value
 
 
 class EngineMetrics:
@@ -160,9 +176,9 @@ class EngineMetrics:
         self._encode_seconds = metrics.encode_seconds.labels(model)
         self._decode_seconds = metrics.decode_seconds.labels(model)
         self._first_token_seconds = metrics.first_token_seconds.labels(model)
-        self._queue_sequences = metrics.queue_sequences.labels(model)
-        self._queue_tokens = metrics.queue_tokens.labels(model)
-        self._slots: dict[int, tuple[Gauge, Gauge]] = {}
+        self._queue_sequences = _GaugeShare(metrics.queue_sequences.labels(model))
+        self._queue_tokens = _GaugeShare(metrics.queue_tokens.labels(model))
+        self._slots: dict[int, tuple[_GaugeShare, _GaugeShare]] = {}
         self._refusals = {reason: metrics.refusals.labels(model, reason.value) for reason in RefusalReason}
         self._sequences = {reason: metrics.sequences.labels(model, reason.value) for reason in FinishReason}
 
@@ -207,8 +223,8 @@ class EngineMetrics:
         if worker not in self._slots:
             labels = (self._model, str(worker))
             self._slots[worker] = (
-                self._metrics.row_slots_used.labels(*labels),
-                self._metrics.sentence_slots_used.labels(*labels),
+                _GaugeShare(self._metrics.row_slots_used.labels(*labels)),
+                _GaugeShare(self._metrics.sentence_slots_used.labels(*labels)),
             )
         used_rows, used_sentences = self._slots[worker]
         used_rows.set(rows)
