@@ -177,15 +177,6 @@ async def serve(settings: Settings, *, runners: RunnerLoader = load_runners) -> 
     await application.run()
 
 
-def build_cache(settings: Settings, metrics: Metrics) -> DecodingCache | None:
-    """The translations of past sentences, with their size on the metrics page; None where they are not kept."""
-    if not settings.cache_mib:
-        return None
-    cache = DecodingCache(max_bytes=settings.cache_mib * 2**20)
-    metrics.cache_bytes.set_function(lambda: cache.used_bytes)
-    return cache
-
-
 def tls_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     """The server's credentials, None for plain text. Raises ConfigError."""
     if settings.tls_certificate is None or settings.tls_key is None:
@@ -195,6 +186,15 @@ def tls_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     return server_credentials(
         TlsFiles(certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca)
     )
+
+
+def build_cache(settings: Settings, metrics: Metrics) -> DecodingCache | None:
+    """The translations of past sentences, with their size on the metrics page; None where they are not kept."""
+    if not settings.cache_mib:
+        return None
+    cache = DecodingCache(max_bytes=settings.cache_mib * 2**20)
+    metrics.cache_bytes.set_function(lambda: cache.used_bytes)
+    return cache
 
 
 def translator_limits(settings: Settings) -> TranslatorLimits:
