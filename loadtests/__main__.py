@@ -1,85 +1,111 @@
-"""`python -m loadtests`: an open-loop run against a server, its results as JSON."""
+"""`python -m loadtests SCENARIO...`: load from outside, thresholds that fail the run, JSON and an HTML report."""
+
+from __future__ import annotations
 
 import argparse
 import asyncio
-import json
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.arrivals import poisson_arrivals
-from loadtests.corpus import draw_texts, read_texts
-from loadtests.generator import OpenLoop
-from loadtests.recorder import Recorder
-from loadtests.target import Calls, Target
-from service.errors import DragomanError, InvalidInputError, UnavailableError
+from loadtests.cores import Cores
+from loadtests.corpus import read_texts
+from loadtests.report.page import write_report
+from loadtests.results import Results
+from loadtests.scenarios.subject import default_texts
+from loadtests.server_process import SERVICE, SLEEPING
+from loadtests.session import ALL_SCENARIOS, SUITE, Order, run
+from service.errors import DragomanError
 
-DEFAULT_TEXTS = Path("evaluation/sentences.tsv")
-CONNECT_SECONDS = 3.0
+CORES = {"apart": Cores.apart, "shared": Cores.shared}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m loadtests",
-        description="Send Translate calls at Poisson arrivals; latency counts from when a call was meant to be sent.",
+        description="Open-loop load: Poisson arrivals, latency from when a call was meant to be sent.",
+        epilog="Exit code 0: every threshold held; 1: one did not; 2: no run; 3: the generator lagged.",
     )
-    parser.add_argument("--address", default="127.0.0.1:50051", help="host:port of the server (%(default)s)")
-    parser.add_argument("--source", default="en", help="source language (%(default)s)")
-    parser.add_argument("--target", default="de", help="target language (%(default)s)")
-    parser.add_argument("--rate", type=float, default=10.0, help="calls per second (%(default)s)")
-    parser.add_argument("--duration", type=float, default=30.0, help="seconds of measured arrivals (%(default)s)")
-    parser.add_argument(
-        "--warmup", type=float, default=3.0, help="seconds of arrivals before, not measured (%(default)s)"
-    )
-    parser.add_argument("--beam-size", type=int, default=1, help="1 is greedy (%(default)s)")
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds until a call gives up (%(default)s)")
-    parser.add_argument("--channels", type=int, default=4, help="gRPC connections (%(default)s)")
-    parser.add_argument(
-        "--text", type=Path, default=DEFAULT_TEXTS, help="texts, first column of each line (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of arrivals and texts (%(default)s)")
-    parser.add_argument("--output", type=Path, help="JSON file to write (standard output)")
+    add = parser.add_argument
+    add("scenarios", nargs="*", default=["steady"], metavar="SCENARIO", help=f"suite or {', '.join(ALL_SCENARIOS)}")
+    server = parser.add_mutually_exclusive_group(required=True)
+    server.add_argument("--address", help="host:port of a server that runs")
+    server.add_argument("--bundle", type=Path, metavar="DIR", help="start the service with this bundle")
+    server.add_argument("--sleeping", action="store_true", help="start the service with a runner that only sleeps")
+    add("--server-options", default="", metavar="OPTIONS", help="further options of the server that is started")
+    add("--source", default="en", help="source language (%(default)s)")
+    add("--target", default="de", help="target language (%(default)s)")
+    add("--text", type=Path, metavar="FILE", help="texts, first column of each line (a generated corpus)")
+    add("--seconds", type=float, default=10.0, help="length of a usual phase (%(default)s)")
+    add("--ceiling-seconds", type=float, default=1.0, help="at each rate of the generator's own test (%(default)s)")
+    add("--limit", type=float, metavar="SECONDS", help="deadline of calls and limit of a good answer (from the alone)")
+    add("--in-flight", type=int, default=128, help="calls in flight when the capacity is measured (%(default)s)")
+    add("--trace", type=Path, metavar="FILE", help="arrival times in seconds, one a line, for the scenario trace")
+    add("--cores", choices=sorted(CORES), default="apart", help="a core for the generator alone? (%(default)s)")
+    add("--seed", type=int, default=0, help="of arrivals and texts (%(default)s)")
+    add("--output", type=Path, default=Path("build/loadtest"), metavar="DIR", help="JSON and report (%(default)s)")
     return parser
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, object]:
-    """Make the run that the command line asks for; the results."""
-    if not arguments.duration > 0 or not arguments.warmup >= 0:
-        raise InvalidInputError("--duration must be above 0 and --warmup at least 0 seconds")
-    texts = read_texts(arguments.text)
-    total_seconds = arguments.warmup + arguments.duration
-    arrivals = poisson_arrivals(rate=arguments.rate, duration_seconds=total_seconds, seed=arguments.seed)
-    recorder = Recorder(warmup_seconds=arguments.warmup)
-    calls = Calls(
+def order_of(arguments: argparse.Namespace) -> Order:
+    """What the command line asks for. Raises DragomanError."""
+    names: list[str] = []
+    for name in arguments.scenarios:
+        if name != "suite" and name not in ALL_SCENARIOS:
+            raise DragomanError(f"there is no scenario {name}: suite or {', '.join(ALL_SCENARIOS)}")
+        names += SUITE if name == "suite" else [name]
+    command: Sequence[str] = SLEEPING if arguments.sleeping else (*SERVICE, "--bundle", str(arguments.bundle))
+    return Order(
+        scenarios=names,
+        address=arguments.address,
+        command=[*command, *shlex.split(arguments.server_options)],
+        cores=CORES[arguments.cores](),
         source=arguments.source,
         target=arguments.target,
-        beam_size=arguments.beam_size,
-        timeout_seconds=arguments.timeout,
+        texts=read_texts(arguments.text) if arguments.text else default_texts(arguments.seed),
+        seconds=arguments.seconds,
+        ceiling_seconds=arguments.ceiling_seconds,
+        in_flight=arguments.in_flight,
+        seed=arguments.seed,
+        limit_seconds=arguments.limit,
+        trace=arguments.trace,
     )
-    async with Target(address=arguments.address, calls=calls, channels=arguments.channels) as target:
-        if not await target.wait_until_connected(timeout_seconds=CONNECT_SECONDS):
-            raise UnavailableError(f"nobody answers at {arguments.address}")
-        loop = OpenLoop(send=target.send, record=recorder.add, clock=time.monotonic)
-        await loop.run(arrivals, draw_texts(texts, seed=arguments.seed))
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
-    return {"settings": settings, "offered_per_second": arguments.rate, **recorder.summary()}
+
+
+def exit_code(results: Results) -> int:
+    """3 before 1: where the generator lagged, a threshold that failed says nothing of the server."""
+    if results.invalid:
+        return 3
+    return 1 if results.failed else 0
 
 
 def main() -> int:
-    """Exit code 0: the run was made; 2: it could not be."""
+    """Run what the command line asks for; see the epilog for the exit code."""
     arguments = build_parser().parse_args()
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+    settings = {name: str(value) for name, value in vars(arguments).items() if name != "output"}
     try:
-        results = asyncio.run(run(arguments))
+        results = asyncio.run(run(order_of(arguments), settings, say))
     except DragomanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = json.dumps(results, indent=2)
-    if arguments.output:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
-    else:
-        print(text)
-    return 0
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / "loadtest.json"
+    path.write_text(results.to_json(), encoding="utf-8")
+    write_report(results, path.with_suffix(".html"))
+    for reason in results.invalid:
+        print(f"INVALID {reason}")
+    for name in results.failed:
+        print(f"FAILED  {name}")
+    print(f"{len(results.scenarios)} scenarios, {len(results.failed)} thresholds failed; {path.with_suffix('.html')}")
+    return exit_code(results)
 
 
 if __name__ == "__main__":

@@ -1,80 +1,117 @@
-"""What a run measured: latencies in HDR histograms, calls by status, and how late the generator itself was."""
+"""What a phase of a run measured: latencies, goodput, calls by status and kind, and the generator's own lag."""
 
-from collections import Counter
+from __future__ import annotations
+
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from hdrh.histogram import HdrHistogram
+from loadtests.latencies import Latencies
+from loadtests.target import PHASES, Outcome
 
-QUANTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
-# One microsecond to ten minutes with three significant digits.
-LARGEST_MICROSECONDS = 600_000_000
-SIGNIFICANT_DIGITS = 3
-
-
-class Latencies:
-    """Durations with quantiles that keep three significant digits from a microsecond to ten minutes."""
-
-    def __init__(self) -> None:
-        self._histogram = HdrHistogram(1, LARGEST_MICROSECONDS, SIGNIFICANT_DIGITS)
-
-    def add(self, seconds: float) -> None:
-        """Record one duration; anything above ten minutes counts as ten minutes."""
-        self._histogram.record_value(min(max(round(seconds * 1e6), 1), LARGEST_MICROSECONDS))
-
-    @property
-    def count(self) -> int:
-        """Durations recorded."""
-        return int(self._histogram.get_total_count())
-
-    def milliseconds(self) -> dict[str, float] | None:
-        """p50 to p99.9, mean and maximum in milliseconds; None if nothing was recorded."""
-        if not self.count:
-            return None
-        found = {f"p{share:g}": self._histogram.get_value_at_percentile(share) / 1e3 for share in QUANTILES}
-        return found | {"mean": self._histogram.get_mean_value() / 1e3, "max": self._histogram.get_max_value() / 1e3}
+Milliseconds = dict[str, float]
+"""Quantiles by name, p50 to p99.9, with mean and max."""
+STACK = ("generator lag", "network and edge", *PHASES, "between phases")
+"""What the mean latency is made of, in the order in which it passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call. Times are seconds since the run began; ``status`` is the gRPC status name."""
+    """One call with the length of its text. Times are seconds since the run began."""
 
     intended: float
     sent: float
     ended: float
-    status: str
+    outcome: Outcome
+    kind: str = ""
+    characters: int = 0
+
+    @property
+    def latency(self) -> float:
+        """Seconds from when it was meant to be sent to its end."""
+        return self.ended - self.intended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A phase in numbers. Latencies are those of answered calls; `goodput` counts answers within the limit.
+
+    Rates are per second of arrivals; the goodput in source characters does not rise when only short texts get through.
+    `phases` is the mean of each part of STACK in milliseconds.
+    """
+
+    calls: int
+    statuses: dict[str, int]
+    answered_per_second: float
+    goodput_per_second: float
+    good_characters_per_second: float
+    latency_milliseconds: Milliseconds | None
+    latency_by_kind: dict[str, Milliseconds]
+    latency_by_failure: dict[str, Milliseconds]
+    first_text_milliseconds: Milliseconds | None
+    phases: dict[str, float]
+    generator_lag_milliseconds: Milliseconds | None
+
+    @property
+    def answered_share(self) -> float:
+        """Answered calls among all; 1 where there was none."""
+        return self.statuses.get("OK", 0) / self.calls if self.calls else 1.0
 
 
 class Recorder:
-    """Collects the calls of a run. Latency counts from the time a call was meant to be sent, not from when it was."""
+    """Collects calls. Latency counts from the time a call was meant to be sent, not from when it was."""
 
-    def __init__(self, *, warmup_seconds: float) -> None:
-        self._warmup_seconds = warmup_seconds
+    def __init__(self, *, limit_seconds: float = float("inf")) -> None:
+        self._limit_seconds = limit_seconds
         self._latencies = Latencies()
         self._lags = Latencies()
+        self._first_texts = Latencies()
+        self._by_kind: defaultdict[str, Latencies] = defaultdict(Latencies)
+        self._by_failure: defaultdict[str, Latencies] = defaultdict(Latencies)
         self._statuses: Counter[str] = Counter()
-        self._warmup_calls = 0
-        self._last_end = 0.0
+        self._good = self._good_characters = 0
+        self._phase_seconds = [0.0] * len(STACK)
 
     def add(self, call: Call) -> None:
-        """Take one call in; calls meant for the warm-up are counted and otherwise left out."""
-        if call.intended < self._warmup_seconds:
-            self._warmup_calls += 1
-            return
+        """Take one call in."""
+        outcome = call.outcome
         self._lags.add(call.sent - call.intended)
-        self._statuses[call.status] += 1
-        self._last_end = max(self._last_end, call.ended)
-        if call.status == "OK":
-            self._latencies.add(call.ended - call.intended)
+        self._statuses[outcome.status] += 1
+        if outcome.status != "OK":
+            self._by_failure[outcome.status].add(call.latency)
+            return
+        self._latencies.add(call.latency)
+        self._by_kind[call.kind].add(call.latency)
+        if call.latency <= self._limit_seconds:
+            self._good += 1
+            self._good_characters += call.characters
+        if outcome.first_text_seconds is not None:
+            self._first_texts.add(outcome.first_text_seconds)
+        if outcome.phases is not None and outcome.server_seconds is not None:
+            lag, server = call.sent - call.intended, outcome.server_seconds
+            between = server - sum(outcome.phases)
+            stack = (lag, call.latency - lag - server, *outcome.phases, between)
+            for place, seconds in enumerate(stack):
+                self._phase_seconds[place] += seconds
 
-    def summary(self) -> dict[str, object]:
-        """The run in numbers, ready for JSON."""
-        seconds = self._last_end - self._warmup_seconds
+    def summary(self, *, seconds: float) -> Summary:
+        """The numbers of `seconds` of arrivals."""
         answered = self._statuses["OK"]
-        return {
-            "calls": sum(self._statuses.values()),
-            "warmup_calls": self._warmup_calls,
-            "statuses": dict(sorted(self._statuses.items())),
-            "answered_per_second": answered / seconds if seconds > 0 else 0.0,
-            "latency_milliseconds": self._latencies.milliseconds(),
-            "generator_lag_milliseconds": self._lags.milliseconds(),
-        }
+        return Summary(
+            calls=sum(self._statuses.values()),
+            statuses={status: count for status, count in sorted(self._statuses.items()) if count},
+            answered_per_second=answered / seconds,
+            goodput_per_second=self._good / seconds,
+            good_characters_per_second=self._good_characters / seconds,
+            latency_milliseconds=self._latencies.milliseconds(),
+            latency_by_kind=_by_name(self._by_kind),
+            latency_by_failure=_by_name(self._by_failure),
+            first_text_milliseconds=self._first_texts.milliseconds(),
+            phases={
+                name: 1e3 * total / max(1, answered) for name, total in zip(STACK, self._phase_seconds, strict=True)
+            },
+            generator_lag_milliseconds=self._lags.milliseconds(),
+        )
+
+
+def _by_name(histograms: dict[str, Latencies]) -> dict[str, Milliseconds]:
+    return {name: found for name, each in sorted(histograms.items()) if (found := each.milliseconds()) is not None}

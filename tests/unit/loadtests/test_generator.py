@@ -7,6 +7,11 @@ import pytest
 
 from loadtests.generator import OpenLoop
 from loadtests.recorder import Call
+from loadtests.request import GREEDY, Request
+from loadtests.target import Outcome
+
+REQUEST = Request(GREEDY, "x")
+OK = Outcome(status="OK")
 
 
 class HandClock:
@@ -30,14 +35,14 @@ async def test_calls_are_sent_when_they_were_meant_to_be_though_none_has_ended()
     clock, calls, gate = HandClock(), list[Call](), asyncio.Event()
     sent: list[float] = []
 
-    async def send(text: str) -> str:
+    async def send(request: Request) -> Outcome:
         sent.append(clock())
         if len(sent) == 3:
             gate.set()
         await gate.wait()
-        return "OK"
+        return OK
 
-    await OpenLoop(send=send, record=calls.append, clock=clock, sleep=clock.sleep).run([0.5, 1.0, 1.5], repeat("x"))
+    await OpenLoop(send=send, record=calls.append, clock=clock, sleep=clock.sleep).run([0.5, 1.0, 1.5], repeat(REQUEST))
     calls.sort(key=lambda call: call.intended)
     assert [call.intended for call in calls] == [0.5, 1.0, 1.5]
     assert [call.sent - call.intended for call in calls] == pytest.approx([0.0, 0.0, 0.0])
@@ -48,12 +53,12 @@ async def test_a_stall_counts_from_the_intended_time() -> None:
     """When everything stands still for 10 s, the calls that should have gone out meanwhile have waited too."""
     clock, calls = HandClock(), list[Call]()
 
-    async def send(text: str) -> str:
+    async def send(request: Request) -> Outcome:
         if not calls:
             clock.now += 10.0
-        return "OK"
+        return OK
 
-    await OpenLoop(send=send, record=calls.append, clock=clock, sleep=clock.sleep).run([1.0, 2.0, 3.0], repeat("x"))
+    await OpenLoop(send=send, record=calls.append, clock=clock, sleep=clock.sleep).run([1.0, 2.0, 3.0], repeat(REQUEST))
     assert [call.ended - call.intended for call in calls] == pytest.approx([10.0, 9.0, 8.0])
     assert [call.sent - call.intended for call in calls] == pytest.approx([0.0, 9.0, 8.0])
 
@@ -63,8 +68,8 @@ async def test_failures_are_recorded_like_answers() -> None:
     calls: list[Call] = []
     clock = HandClock()
 
-    async def send(text: str) -> str:
-        return "RESOURCE_EXHAUSTED"
+    async def send(request: Request) -> Outcome:
+        return Outcome(status="RESOURCE_EXHAUSTED")
 
-    await OpenLoop(send=send, record=calls.append, clock=clock, sleep=clock.sleep).run([0.1], repeat("x"))
-    assert [call.status for call in calls] == ["RESOURCE_EXHAUSTED"]
+    await OpenLoop(send=send, record=calls.append, clock=clock, sleep=clock.sleep).run([0.1], repeat(REQUEST))
+    assert [call.outcome.status for call in calls] == ["RESOURCE_EXHAUSTED"]

@@ -1,69 +1,67 @@
-"""The numbers of a run: quantiles, statuses, and a warm-up that does not count."""
-
-import json
-from typing import Any
+"""The numbers of a phase: quantiles, statuses, goodput, and where the time went."""
 
 import pytest
 
-from loadtests.recorder import Call, Latencies, Recorder
+from loadtests.recorder import STACK, Call, Recorder, Summary
+from loadtests.target import Outcome
 
 
-def call(intended: float, seconds: float, status: str = "OK", lag: float = 0.0) -> Call:
+def call(intended: float, seconds: float, status: str = "OK", *, lag: float = 0.0, characters: int = 0) -> Call:
     """A call that ended ``seconds`` after it was meant to be sent."""
-    return Call(intended=intended, sent=intended + lag, ended=intended + seconds, status=status)
+    outcome = Outcome(status=status)
+    return Call(
+        intended=intended, sent=intended + lag, ended=intended + seconds, outcome=outcome, characters=characters
+    )
 
 
-def summary_of(*calls: Call, warmup_seconds: float = 0.0) -> dict[str, Any]:
-    """What the recorder says of ``calls``, through JSON as it is written."""
-    recorder = Recorder(warmup_seconds=warmup_seconds)
+def summary_of(*calls: Call, limit_seconds: float = 1.0) -> Summary:
+    """What the recorder says of ``calls`` that arrived within ten seconds."""
+    recorder = Recorder(limit_seconds=limit_seconds)
     for each in calls:
         recorder.add(each)
-    found: dict[str, Any] = json.loads(json.dumps(recorder.summary()))
-    return found
-
-
-def test_quantiles_keep_three_digits() -> None:
-    """1 to 1000 ms: the median is 500 ms and p99 is 990 ms, within a thousandth."""
-    latencies = Latencies()
-    for milliseconds in range(1, 1001):
-        latencies.add(milliseconds / 1e3)
-    found = latencies.milliseconds()
-    assert found is not None
-    assert found["p50"] == pytest.approx(500, rel=2e-3)
-    assert found["p99"] == pytest.approx(990, rel=2e-3)
-    assert found["max"] == pytest.approx(1000, rel=2e-3)
-
-
-def test_extremes_are_kept_not_dropped() -> None:
-    """An hour counts as the ten minutes the histogram ends at, and nothing as a microsecond: neither disappears."""
-    latencies = Latencies()
-    latencies.add(3600.0)
-    latencies.add(0.0)
-    assert latencies.count == 2
+    return recorder.summary(seconds=10.0)
 
 
 def test_nothing_measured_is_said_to_be_nothing() -> None:
-    """A run in which no call was answered has no latency, rather than one of 0 ms."""
-    assert summary_of(call(1.0, 0.1, status="UNAVAILABLE"))["latency_milliseconds"] is None
+    """A phase in which no call was answered has no latency, rather than one of 0 ms."""
+    assert summary_of(call(1.0, 0.1, "UNAVAILABLE")).latency_milliseconds is None
 
 
 def test_only_answers_have_a_latency_but_every_call_a_status() -> None:
-    """A quick refusal does not make the latency look better."""
-    found = summary_of(call(1.0, 0.2), call(2.0, 0.001, status="RESOURCE_EXHAUSTED"))
-    assert found["calls"] == 2
-    assert found["statuses"] == {"OK": 1, "RESOURCE_EXHAUSTED": 1}
-    assert found["latency_milliseconds"]["p50"] == pytest.approx(200, rel=2e-3)
+    """A quick refusal does not make the latency look better; it is told apart."""
+    found = summary_of(call(1.0, 0.2), call(2.0, 0.001, "RESOURCE_EXHAUSTED"))
+    assert found.calls == 2
+    assert found.statuses == {"OK": 1, "RESOURCE_EXHAUSTED": 1}
+    assert found.answered_share == 0.5
+    assert found.latency_milliseconds is not None
+    assert found.latency_milliseconds["p50"] == pytest.approx(200, rel=2e-3)
+    assert found.latency_by_failure["RESOURCE_EXHAUSTED"]["p50"] == pytest.approx(1, rel=2e-3)
 
 
-def test_the_warm_up_is_counted_apart() -> None:
-    """Calls meant for the warm-up are in no quantile and no rate."""
-    found = summary_of(call(0.5, 5.0), call(2.0, 0.5), call(2.5, 0.5), warmup_seconds=1.0)
-    assert found["warmup_calls"] == 1
-    assert found["calls"] == 2
-    assert found["latency_milliseconds"]["max"] == pytest.approx(500, rel=2e-3)
-    assert found["answered_per_second"] == pytest.approx(2 / 2.0)
+def test_an_answer_after_the_limit_is_an_answer_but_no_good_one() -> None:
+    """Goodput counts what came in time, in calls and in characters, over the seconds of arrivals."""
+    found = summary_of(call(1.0, 0.9, characters=50), call(1.0, 1.1, characters=70), limit_seconds=1.0)
+    assert found.answered_per_second == pytest.approx(0.2)
+    assert found.goodput_per_second == pytest.approx(0.1)
+    assert found.good_characters_per_second == pytest.approx(5.0)
 
 
 def test_the_generators_own_lag_is_reported() -> None:
     """A generator too slow for its rate says so."""
-    assert summary_of(call(1.0, 0.5, lag=0.25))["generator_lag_milliseconds"]["p50"] == pytest.approx(250, rel=2e-3)
+    lag = summary_of(call(1.0, 0.5, lag=0.25)).generator_lag_milliseconds
+    assert lag is not None
+    assert lag["p50"] == pytest.approx(250, rel=2e-3)
+
+
+def test_the_parts_of_the_latency_add_up_to_it() -> None:
+    """Lag, network, the server's phases and what lies between them make up the mean latency."""
+    recorder = Recorder()
+    outcome = Outcome(status="OK", phases=(0.1, 0.01, 0.02, 0.3, 0.01), server_seconds=0.5)
+    recorder.add(Call(intended=1.0, sent=1.1, ended=1.7, outcome=outcome, kind="greedy"))
+    summary = recorder.summary(seconds=1.0)
+    assert list(summary.phases) == list(STACK)
+    assert sum(summary.phases.values()) == pytest.approx(700)
+    assert summary.phases["generator lag"] == pytest.approx(100)
+    assert summary.phases["network and edge"] == pytest.approx(100)
+    assert summary.phases["between phases"] == pytest.approx(60)
+    assert summary.latency_by_kind["greedy"]["p50"] == pytest.approx(700, rel=2e-3)

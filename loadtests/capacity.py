@@ -1,0 +1,56 @@
+"""What a server can do at all: its latency with one call in flight, and its throughput with always as many waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loadtests.measurement import Send
+from loadtests.request import Request
+from service.errors import UnavailableError
+
+SLOW = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """Of calls one after the other the latency's median and 90% quantile, and the closed loop's throughput."""
+
+    alone_seconds: float
+    alone_slow_seconds: float
+    per_second: float
+
+
+async def find_capacity(send: Send, requests: Iterator[Request], *, in_flight: int, seconds: float) -> Capacity:
+    """Measure both, the first for a third of `seconds`. Raises UnavailableError when nothing is answered."""
+    alone = await _closed_loop(send, requests, in_flight=1, seconds=seconds / 3)
+    together = await _closed_loop(send, requests, in_flight=in_flight, seconds=seconds)
+    settled = [ended for _, ended in together if ended > seconds / 4]
+    if not alone or len(settled) < 2:
+        raise UnavailableError("the server answers no calls, or hardly any")
+    latencies = sorted(ended - began for began, ended in alone)
+    return Capacity(
+        alone_seconds=statistics.median(latencies),
+        alone_slow_seconds=latencies[int(SLOW * len(latencies))],
+        per_second=(len(settled) - 1) / (max(settled) - min(settled)),
+    )
+
+
+async def _closed_loop(
+    send: Send, requests: Iterator[Request], *, in_flight: int, seconds: float
+) -> list[tuple[float, float]]:
+    """(begin, end) of the answered calls, in seconds since the start; a caller's next call begins when one ends."""
+    start = time.monotonic()
+    answered: list[tuple[float, float]] = []
+
+    async def call_on_and_on() -> None:
+        while (began := time.monotonic() - start) < seconds:
+            outcome = await send(next(requests))
+            if outcome.status == "OK":
+                answered.append((began, time.monotonic() - start))
+
+    await asyncio.gather(*(call_on_and_on() for _ in range(in_flight)))
+    return [call for call in answered if call[1] <= seconds] or answered

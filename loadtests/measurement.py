@@ -1,0 +1,101 @@
+"""One open-loop run of phases that follow each other without a pause, and what each of them measured."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from loadtests.arrivals import Phase
+from loadtests.generator import OpenLoop
+from loadtests.recorder import Call, Recorder, Summary
+from loadtests.request import Request
+from loadtests.target import Outcome
+
+LARGEST_LAG_MILLISECONDS = 10.0
+LARGEST_LAG_SHARE = 0.1
+LARGEST_CPU_SHARE = 0.9
+
+Send = Callable[[Request], Awaitable[Outcome]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseResult:
+    """What a phase measured. `generator_cpu_share` is the generator's part of one core; `invalid` says why nothing can
+    be concluded from the phase, None where it can."""
+
+    name: str
+    offered_per_second: float
+    seconds: float
+    summary: Summary
+    generator_cpu_share: float
+    invalid: str | None
+
+
+async def measure(
+    send: Send,
+    phases: Sequence[Phase],
+    arrivals: Sequence[float],
+    requests: Iterator[Request],
+    *,
+    limit_seconds: float,
+) -> list[PhaseResult]:
+    """Send at `arrivals` and give the results of those of `phases`, in which they fall, that are measured.
+
+    An answer within `limit_seconds` is a good one.
+    """
+    recorders = [Recorder(limit_seconds=limit_seconds) for _ in phases]
+    ends = list(accumulate(phase.seconds for phase in phases))
+
+    def record(call: Call) -> None:
+        recorders[min(bisect_right(ends, call.intended), len(phases) - 1)].add(call)
+
+    gc.collect()
+    gc.freeze()  # what is here already need not be looked through while calls wait to be sent
+    meter = asyncio.create_task(_cpu_shares(phases))
+    loop = OpenLoop(send=send, record=record, clock=time.monotonic)
+    await loop.run(arrivals, requests)
+    shares = await meter
+    gc.unfreeze()
+    return [
+        _result(phase, recorder.summary(seconds=phase.seconds), share)
+        for phase, recorder, share in zip(phases, recorders, shares, strict=True)
+        if phase.measured
+    ]
+
+
+def _result(phase: Phase, summary: Summary, cpu_share: float) -> PhaseResult:
+    return PhaseResult(
+        name=phase.name,
+        offered_per_second=phase.rate,
+        seconds=phase.seconds,
+        summary=summary,
+        generator_cpu_share=cpu_share,
+        invalid=why_invalid(summary, cpu_share=cpu_share),
+    )
+
+
+def why_invalid(summary: Summary, *, cpu_share: float) -> str | None:
+    """What disqualifies a phase: a generator that was late by more than its measurements bear, or out of processor."""
+    lag = (summary.generator_lag_milliseconds or {}).get("p99", 0.0)
+    latency = (summary.latency_milliseconds or {}).get("p99", 0.0)
+    bearable = max(LARGEST_LAG_MILLISECONDS, LARGEST_LAG_SHARE * latency)
+    if lag > bearable:
+        return f"the generator lagged: p99 {lag:.0f} ms, where {bearable:.0f} can be borne"
+    if cpu_share > LARGEST_CPU_SHARE:
+        return f"the generator used {cpu_share:.0%} of its core"
+    return None
+
+
+async def _cpu_shares(phases: Sequence[Phase]) -> list[float]:
+    """This process's processor time over the length of each phase, as a share of one core."""
+    shares = []
+    for phase in phases:
+        wall, cpu = time.monotonic(), time.process_time()
+        await asyncio.sleep(phase.seconds)
+        shares.append((time.process_time() - cpu) / (time.monotonic() - wall))
+    return shares

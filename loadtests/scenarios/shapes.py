@@ -1,0 +1,102 @@
+"""Scenarios that differ in how the rate goes over time: steady, ramp, burst, soak, overload."""
+
+from __future__ import annotations
+
+from loadtests.measurement import PhaseResult
+from loadtests.scenarios.subject import ScenarioResult, Subject, quantile
+from loadtests.thresholds import Threshold, ratio
+
+RAMP = (0.1, 0.25, 0.5, 0.7, 0.85, 1.0, 1.2)
+OVERLOAD = (1.0, 2.0, 5.0, 10.0)
+SOAK_WINDOWS = 8
+KNEE_SHARE = 0.99
+"""A rate is carried when this share of its calls is answered within the limit."""
+
+
+async def steady(subject: Subject) -> ScenarioResult:
+    """Half of what the server can do: everything is answered, with a tail that stays near the median."""
+    phases = await subject.run([subject.warm_up(load=0.5), subject.phase("steady", load=0.5)])
+    thresholds = [
+        Threshold(name="steady: answered", value=phases[0].summary.answered_share, least=0.99),
+        Threshold(name="steady: p99 over p50", value=ratio(quantile(phases[0], "p99"), quantile(phases[0])), most=20),
+    ]
+    return ScenarioResult(name="steady", phases=phases, thresholds=thresholds)
+
+
+async def ramp(subject: Subject) -> ScenarioResult:
+    """Rising rates, each with its own start, to find the knee: the highest that is carried."""
+    phases: list[PhaseResult] = []
+    for load in RAMP:
+        phases += await subject.run([subject.warm_up(load=load), subject.phase(f"{load:g}x", load=load)])
+    carried = [phase for phase in phases if _good_share(phase) >= KNEE_SHARE]
+    knee = max((phase.offered_per_second for phase in carried), default=0.0)
+    peak = max(phase.summary.goodput_per_second for phase in phases)
+    thresholds = [
+        Threshold(name="ramp: knee over capacity", value=knee / subject.capacity.per_second, least=0.4),
+        Threshold(name="ramp: goodput at the last rate over the peak", value=_goodput(phases[-1]) / peak, least=0.7),
+    ]
+    return ScenarioResult(name="ramp", phases=phases, thresholds=thresholds, facts={"knee_per_second": knee})
+
+
+async def burst(subject: Subject) -> ScenarioResult:
+    """Three times the capacity for a moment amid a light load: afterwards all is as it was."""
+    phases = await subject.run(
+        [
+            subject.warm_up(load=0.3),
+            subject.phase("before", load=0.3, length=0.5),
+            subject.phase("burst", load=3.0, length=0.25),
+            # What the burst left behind, before things are looked at again.
+            subject.phase("recovery", load=0.3, length=0.5),
+            subject.phase("after", load=0.3, length=0.5),
+        ]
+    )
+    before, during, _, after = phases
+    thresholds = [
+        Threshold(name="burst: p50 after over before", value=ratio(quantile(after), quantile(before)), most=2),
+        Threshold(name="burst: answered afterwards", value=after.summary.answered_share, least=0.99),
+        Threshold(name="burst: goodput over capacity", value=_goodput(during) / subject.capacity.per_second, least=0.5),
+    ]
+    return ScenarioResult(name="burst", phases=phases, thresholds=thresholds)
+
+
+async def soak(subject: Subject) -> ScenarioResult:
+    """A usual load for long: neither latency nor memory grows."""
+    windows = [subject.phase(f"window {number + 1}", load=0.5) for number in range(SOAK_WINDOWS)]
+    await subject.run([subject.warm_up(load=0.5)])
+    memory = subject.process.memory_bytes() if subject.process else None
+    phases = await subject.run(windows)
+    thresholds = [
+        Threshold(name="soak: p50 last over first", value=ratio(quantile(phases[-1]), quantile(phases[0])), most=1.5),
+        Threshold(name="soak: answered", value=min(phase.summary.answered_share for phase in phases), least=0.99),
+    ]
+    if subject.process is not None and memory is not None:
+        growth = ratio(subject.process.memory_bytes(), memory)
+        thresholds.append(Threshold(name="soak: memory at the end over the start", value=growth, most=1.1))
+    return ScenarioResult(name="soak", phases=phases, thresholds=thresholds)
+
+
+async def overload(subject: Subject) -> ScenarioResult:
+    """Far more than can be done: the goodput stays near its peak, as what cannot be done in time is refused at once."""
+    phases: list[PhaseResult] = []
+    for load in OVERLOAD:
+        phases += await subject.run([subject.warm_up(load=load), subject.phase(f"{load:g}x", load=load)])
+    peak = max(map(_good_characters, phases))
+    name = "overload: goodput (characters) at {} over the peak"
+    thresholds = [
+        Threshold(name=name.format(phase.name), value=ratio(_good_characters(phase), peak), least=least)
+        for phase, least in zip(phases[1:], (0.85, 0.7, 0.7), strict=True)
+    ]
+    return ScenarioResult(name="overload", phases=phases, thresholds=thresholds)
+
+
+def _goodput(phase: PhaseResult) -> float:
+    return phase.summary.goodput_per_second
+
+
+def _good_characters(phase: PhaseResult) -> float:
+    return phase.summary.good_characters_per_second
+
+
+def _good_share(phase: PhaseResult) -> float:
+    sent = phase.summary.calls / phase.seconds
+    return phase.summary.goodput_per_second / sent if sent else 0.0
