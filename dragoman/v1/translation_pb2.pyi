@@ -206,12 +206,20 @@ class TranslateRequest(_message.Message):
     TARGET_LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DISABLE_PIVOT_FIELD_NUMBER: _builtins.int
     source_language_code: _builtins.str
     """Language of the texts, such as "en". Required."""
     target_language_code: _builtins.str
     """Language wanted, such as "de". Required."""
     model: _builtins.str
     """Id of the model to use, as in ListModels. Empty: the default model of the language pair."""
+    model_version: _builtins.str
+    """Version of the model to use, as in ListModels. Empty: the first in that list."""
+    disable_pivot: _builtins.bool
+    """Refuses a pair that no model knows (NOT_FOUND). Otherwise, and where no model is named, such a pair is translated
+    through a third language if two models make that possible; the answer says so.
+    """
     @_builtins.property
     def contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts, plain, 1 to 1,024 of them. Each is split into sentences; its white space, line breaks and blank lines
@@ -231,10 +239,12 @@ class TranslateRequest(_message.Message):
         target_language_code: _builtins.str = ...,
         model: _builtins.str = ...,
         options: Global___TranslationOptions | None = ...,
+        model_version: _builtins.str = ...,
+        disable_pivot: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "model", b"model", "options", b"options", "source_language_code", b"source_language_code", "target_language_code", b"target_language_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contents", b"contents", "disable_pivot", b"disable_pivot", "model", b"model", "model_version", b"model_version", "options", b"options", "source_language_code", b"source_language_code", "target_language_code", b"target_language_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -251,6 +261,8 @@ class TranslateResponse(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PIVOT_LANGUAGE_CODES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Id of the model that translated."""
     model_version: _builtins.str
@@ -265,6 +277,18 @@ class TranslateResponse(_message.Message):
     def timings(self) -> Global___Timings:
         """Where the time went."""
 
+    @_builtins.property
+    def pivot_language_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The languages between source and target, where no model knows the pair: "en" if one translated zh to en, and another
+        en to de. Then `model` is the one that wrote the text, each sentence was translated by both, and its score is the sum
+        of theirs; timings are sums too, but for the tokens: those read first and those written last. Empty: one model
+        translated.
+        """
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelReference]:
+        """Every model that translated, in order: one, or one more than `pivot_language_codes`."""
+
     def __init__(
         self,
         *,
@@ -273,14 +297,42 @@ class TranslateResponse(_message.Message):
         model_version: _builtins.str = ...,
         timings: Global___Timings | None = ...,
         request_id: _builtins.str = ...,
+        pivot_language_codes: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[Global___ModelReference] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_version", b"model_version", "request_id", b"request_id", "timings", b"timings", "translations", b"translations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_version", b"model_version", "models", b"models", "pivot_language_codes", b"pivot_language_codes", "request_id", b"request_id", "timings", b"timings", "translations", b"translations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TranslateResponse: _TypeAlias = TranslateResponse  # noqa: Y015
+
+@_typing.final
+class ModelReference(_message.Message):
+    """One version of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its id."""
+    model_version: _builtins.str
+    """Its version: a short hash of its content."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_version", b"model_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelReference: _TypeAlias = ModelReference  # noqa: Y015
 
 @_typing.final
 class TranslateStreamRequest(_message.Message):
@@ -293,6 +345,8 @@ class TranslateStreamRequest(_message.Message):
     TARGET_LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DISABLE_PIVOT_FIELD_NUMBER: _builtins.int
     content: _builtins.str
     """The text, at most 100,000 code points (server setting `max_request_characters`). Blank: answered with itself."""
     source_language_code: _builtins.str
@@ -301,6 +355,12 @@ class TranslateStreamRequest(_message.Message):
     """Language wanted, such as "de". Required."""
     model: _builtins.str
     """Id of the model to use, as in ListModels. Empty: the default model of the language pair."""
+    model_version: _builtins.str
+    """Version of the model to use, as in ListModels. Empty: the first in that list."""
+    disable_pivot: _builtins.bool
+    """Refuses a pair that no model knows (NOT_FOUND). Otherwise, and where no model is named, such a pair is translated
+    through a third language if two models make that possible; the answer says so.
+    """
     @_builtins.property
     def options(self) -> Global___TranslationOptions:
         """How to decode and what to return. Not set: all defaults. `num_hypotheses` must be 1 or not set."""
@@ -313,10 +373,12 @@ class TranslateStreamRequest(_message.Message):
         target_language_code: _builtins.str = ...,
         model: _builtins.str = ...,
         options: Global___TranslationOptions | None = ...,
+        model_version: _builtins.str = ...,
+        disable_pivot: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "model", b"model", "options", b"options", "source_language_code", b"source_language_code", "target_language_code", b"target_language_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "disable_pivot", b"disable_pivot", "model", b"model", "model_version", b"model_version", "options", b"options", "source_language_code", b"source_language_code", "target_language_code", b"target_language_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,6 +425,8 @@ class TranslateStreamEnd(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PIVOT_LANGUAGE_CODES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Id of the model that translated."""
     model_version: _builtins.str
@@ -377,6 +441,18 @@ class TranslateStreamEnd(_message.Message):
     def timings(self) -> Global___Timings:
         """Where the time went."""
 
+    @_builtins.property
+    def pivot_language_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The languages between source and target, where no model knows the pair: "en" if one translated zh to en, and another
+        en to de. Then `model` is the one that wrote the text, each sentence was translated by both, and its score is the sum
+        of theirs; timings are sums too, but for the tokens: those read first and those written last. Empty: one model
+        translated.
+        """
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelReference]:
+        """Every model that translated, in order: one, or one more than `pivot_language_codes`."""
+
     def __init__(
         self,
         *,
@@ -385,10 +461,12 @@ class TranslateStreamEnd(_message.Message):
         model_version: _builtins.str = ...,
         timings: Global___Timings | None = ...,
         request_id: _builtins.str = ...,
+        pivot_language_codes: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[Global___ModelReference] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "translation", b"translation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_version", b"model_version", "request_id", b"request_id", "timings", b"timings", "translation", b"translation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_version", b"model_version", "models", b"models", "pivot_language_codes", b"pivot_language_codes", "request_id", b"request_id", "timings", b"timings", "translation", b"translation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -486,7 +564,9 @@ class ListModelsResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
-        """The models, in the order they were given to the server; the first that knows a pair is the pair's default."""
+        """The models, in the order they were given to the server; the first that knows a pair is the pair's default, unless
+        the server's setting `default_model` names another. Models may come, change and go while the server runs.
+        """
 
     def __init__(
         self,
@@ -550,11 +630,15 @@ class TranslationOptions(_message.Message):
     Only with sampling; at least 0.
     """
     target_prefix: _builtins.str
-    """Text that the first sentence of every translation must begin with. Default empty."""
+    """Text that the first sentence of every translation must begin with. Default empty; INVALID_ARGUMENT through a third
+    language.
+    """
     return_alignments: _builtins.bool
-    """Returns which source tokens each target token came from. Default false; INVALID_ARGUMENT where the model has none."""
+    """Returns which source tokens each target token came from. Default false; INVALID_ARGUMENT where the model has none,
+    and through a third language.
+    """
     return_token_scores: _builtins.bool
-    """Returns the log-probability of each target token. Default false."""
+    """Returns the log-probability of each target token. Default false; INVALID_ARGUMENT through a third language."""
     def __init__(
         self,
         *,

@@ -70,8 +70,8 @@ class TranslationServiceServicer:
 
     def TranslateStream(self, request, context):
         """Translates one content and sends text as it becomes final; nothing sent is ever taken back, and the deltas joined
-        equal the text that `Translate` would have answered. Greedy decoding and sampling send word by word, beam search
-        sentence by sentence. The call for a person who waits.
+        equal the text that `Translate` would have answered. Greedy decoding and sampling send word by word, beam search and
+        translation through a third language sentence by sentence. The call for a person who waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

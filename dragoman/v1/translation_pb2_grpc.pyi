@@ -47,8 +47,8 @@ class TranslationServiceStub:
     """Translates every content and answers once: all of them, or an error and none. The call for services."""
     TranslateStream: _grpc.UnaryStreamMultiCallable[_translation_pb2.TranslateStreamRequest, _translation_pb2.TranslateStreamResponse]
     """Translates one content and sends text as it becomes final; nothing sent is ever taken back, and the deltas joined
-    equal the text that `Translate` would have answered. Greedy decoding and sampling send word by word, beam search
-    sentence by sentence. The call for a person who waits.
+    equal the text that `Translate` would have answered. Greedy decoding and sampling send word by word, beam search and
+    translation through a third language sentence by sentence. The call for a person who waits.
     """
     TranslateBulk: _grpc.StreamStreamMultiCallable[_translation_pb2.TranslateBulkRequest, _translation_pb2.TranslateBulkResponse]
     """Translates a stream of items and answers each by its id, in the order they finish. A failed item carries its own
@@ -67,8 +67,8 @@ class TranslationServiceAsyncStub(TranslationServiceStub):
     """Translates every content and answers once: all of them, or an error and none. The call for services."""
     TranslateStream: _aio.UnaryStreamMultiCallable[_translation_pb2.TranslateStreamRequest, _translation_pb2.TranslateStreamResponse]  # type: ignore[assignment]
     """Translates one content and sends text as it becomes final; nothing sent is ever taken back, and the deltas joined
-    equal the text that `Translate` would have answered. Greedy decoding and sampling send word by word, beam search
-    sentence by sentence. The call for a person who waits.
+    equal the text that `Translate` would have answered. Greedy decoding and sampling send word by word, beam search and
+    translation through a third language sentence by sentence. The call for a person who waits.
     """
     TranslateBulk: _aio.StreamStreamMultiCallable[_translation_pb2.TranslateBulkRequest, _translation_pb2.TranslateBulkResponse]  # type: ignore[assignment]
     """Translates a stream of items and answers each by its id, in the order they finish. A failed item carries its own
@@ -96,8 +96,8 @@ class TranslationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_translation_pb2.TranslateStreamResponse], _abc.AsyncIterator[_translation_pb2.TranslateStreamResponse]]:
         """Translates one content and sends text as it becomes final; nothing sent is ever taken back, and the deltas joined
-        equal the text that `Translate` would have answered. Greedy decoding and sampling send word by word, beam search
-        sentence by sentence. The call for a person who waits.
+        equal the text that `Translate` would have answered. Greedy decoding and sampling send word by word, beam search and
+        translation through a third language sentence by sentence. The call for a person who waits.
         """
 
     @_abc_1.abstractmethod

@@ -59,6 +59,8 @@ def request_from_proto(message: pb.TranslateRequest) -> TranslationRequest:
         source_language=message.source_language_code,
         target_language=message.target_language_code,
         model=message.model,
+        model_version=message.model_version,
+        allow_pivot=not message.disable_pivot,
         options=_options(message.options),
     )
 
@@ -70,6 +72,8 @@ def request_from_stream_proto(message: pb.TranslateStreamRequest) -> Translation
         source_language=message.source_language_code,
         target_language=message.target_language_code,
         model=message.model,
+        model_version=message.model_version,
+        allow_pivot=not message.disable_pivot,
         options=_options(message.options),
     )
 
@@ -107,6 +111,8 @@ def response_to_proto(result: TranslationResult, *, request_id: str) -> pb.Trans
         model_version=result.model_version,
         timings=_timings(result.timings),
         request_id=request_id,
+        pivot_language_codes=_pivot_languages(result),
+        models=_used_models(result),
     )
 
 
@@ -118,8 +124,18 @@ def stream_end_to_proto(result: TranslationResult, *, request_id: str) -> pb.Tra
         model_version=result.model_version,
         timings=_timings(result.timings),
         request_id=request_id,
+        pivot_language_codes=_pivot_languages(result),
+        models=_used_models(result),
     )
     return pb.TranslateStreamResponse(end=end)
+
+
+def _pivot_languages(result: TranslationResult) -> list[str]:
+    return [] if result.pivot is None else [result.pivot.language]
+
+
+def _used_models(result: TranslationResult) -> list[pb.ModelReference]:
+    return [pb.ModelReference(model=leg.model_id, model_version=leg.model_version) for leg in result.legs]
 
 
 def models_to_proto(catalogue: ModelCatalogue, limits: TranslatorLimits) -> pb.ListModelsResponse:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from service.metrics import Metrics, exemplar
 from service.rpc.call import Call
 from service.translator import SentenceEnd, TranslationResult
 
+BULK_METHOD = "TranslateBulk"
+"""One call without end: its items are counted, not traced one by one."""
+
 
 def record_result(metrics: Metrics, call: Call, result: TranslationResult) -> None:
-    """Count tokens, time and everything that happened on the way."""
+    """Count tokens, time and everything that happened on the way, for each model that took part."""
+    call.model = result.model_id
+    call.source_tokens += result.timings.source_tokens
+    call.target_tokens += result.timings.target_tokens
+    for leg in result.legs:
+        _record_leg(metrics, exemplar(call.trace_id), leg)
+    if call.span is not None and call.method != BULK_METHOD:
+        call.span.phases(result.timings)
+    if result.pivot is not None:
+        metrics.pivots.labels(result.model_id).inc()
+
+
+def _record_leg(metrics: Metrics, trace: Mapping[str, str] | None, result: TranslationResult) -> None:
     model, timings = result.model_id, result.timings
-    call.model = model
-    call.source_tokens += timings.source_tokens
-    call.target_tokens += timings.target_tokens
-    trace = exemplar(call.trace_id)
     metrics.tokenize_seconds.labels(model).observe(timings.tokenize_seconds, trace)
     metrics.detokenize_seconds.labels(model).observe(timings.detokenize_seconds, trace)
     metrics.source_tokens.labels(model).inc(timings.source_tokens)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from service.engine import Engine
 from service.errors import NotFoundError
 from service.tokenizer import Tokenizer
-from service.translator.languages import check_language_code, language_candidates
+from service.translator.languages import check_language_code, general_code, language_candidates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ class ModelCatalogue:
         leg = self._direct(source, target, candidates)
         if leg is not None:
             return Route((leg,))
-        if allow_pivot and self._pivoting and not model_id:
+        if allow_pivot and self._pivoting and not (model_id or version):
             legs = self._through_pivot(source, target)
             if legs is not None:
                 return Route(legs)
@@ -146,9 +146,13 @@ class ModelCatalogue:
                     del self._held[model]
             self._released.set()
 
+    def is_held(self, model: ServedModel) -> bool:
+        """Whether a request holds `model`."""
+        return self._held[model] > 0
+
     async def wait_unused(self, model: ServedModel) -> None:
         """Returns when no request holds `model`."""
-        while self._held[model]:
+        while self.is_held(model):
             self._released.clear()
             await self._released.wait()
 
@@ -161,6 +165,8 @@ class ModelCatalogue:
         return legs[0] if legs else None
 
     def _through_pivot(self, source: str, target: str) -> tuple[Leg, Leg] | None:
+        if general_code(source) == general_code(target):
+            return None
         for model in self.models:
             for pair in model.reads(source):
                 first = self._direct(source, pair.target, self.models)

@@ -18,10 +18,15 @@ def normalise_language_code(code: str) -> str:
     return "-".join([first.lower(), *(sizes.get(len(part), str.lower)(part) for part in rest)])
 
 
+def general_code(code: str) -> str:
+    """The code without its region."""
+    return _REGION.sub("", normalise_language_code(code))
+
+
 def language_candidates(code: str, aliases: Mapping[str, str]) -> list[str]:
     """The codes that may stand for `code`, best first: itself, what it is an alias of, itself without its region."""
     exact = normalise_language_code(code)
-    general = _REGION.sub("", exact)
+    general = general_code(code)
     known = {normalise_language_code(alias): language for alias, language in aliases.items()}
     return [exact, *(known[form] for form in (exact, general) if form in known), general]
 
