@@ -27,6 +27,7 @@ from service.rpc.health import HealthStates, build_health_server
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
+from service.rpc.spans import CallTracer
 from service.runtime import load_runners
 from service.translator import DecodingCache, ModelCatalogue, Translator, TranslatorLimits
 
@@ -43,6 +44,7 @@ class Application:
     metrics: Metrics
     health: HealthStates
     interceptor: CallInterceptor
+    tracer: CallTracer | None
     servicer: TranslationServicer
     server: aio.Server
     health_server: aio.Server
@@ -83,6 +85,8 @@ class Application:
             await self.registry.close()
             await self.server.stop(_CLOSING_SECONDS)
             await self.health_server.stop(None)
+            if self.tracer is not None:
+                await asyncio.to_thread(self.tracer.close)
 
     async def _load(self) -> None:
         """Loads what lies in the folders now. Raises ConfigError or BundleError for the first that cannot be served."""
@@ -123,11 +127,13 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
     configure_logging(settings.log_level)
     metrics = Metrics(CollectorRegistry())
     health = HealthStates()
+    tracer = load_tracer() if settings.tracing else None
     interceptor = CallInterceptor(
         metrics,
         log_calls=settings.log_calls,
         max_calls=settings.max_calls,
         authenticator=None if settings.tokens_file is None else Authenticator(settings.tokens_file),
+        tracer=tracer,
     )
     servicer = TranslationServicer(
         metrics,
@@ -149,6 +155,7 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
         metrics=metrics,
         health=health,
         interceptor=interceptor,
+        tracer=tracer,
         servicer=servicer,
         server=build_server(servicer, interceptor, health, options),
         health_server=build_health_server(health),
@@ -186,6 +193,15 @@ def tls_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     return server_credentials(
         TlsFiles(certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca)
     )
+
+
+def load_tracer() -> CallTracer:
+    """Traces over OTLP. Raises ConfigError where the libraries for it are missing."""
+    try:
+        from service.tracing import otlp_tracing
+    except ImportError:
+        raise ConfigError("--tracing: OpenTelemetry is missing: pip install 'dragoman[tracing]'") from None
+    return otlp_tracing()
 
 
 def build_cache(settings: Settings, metrics: Metrics) -> DecodingCache | None:

@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     reflection: bool = True
     """Serve gRPC server reflection, for grpcurl and buf curl."""
 
+    tracing: bool = False
+    """Send a trace of each call over OTLP, as OpenTelemetry's own variables (OTEL_...) say; needs dragoman[tracing]."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
 

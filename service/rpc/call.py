@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from service.rpc.authentication import Caller
+from service.rpc.spans import CallSpan
 
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -25,6 +26,7 @@ class Call:
     method: str
     request_id: str
     trace_id: str = ""
+    span: CallSpan | None = None
     caller: Caller | None = None
     client_seconds: float | None = None
     started: float = field(default_factory=time.monotonic)

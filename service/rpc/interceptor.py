@@ -17,11 +17,13 @@ from service.logging import describe_failure, get_logger
 from service.metrics import Metrics, exemplar, length_class
 from service.rpc.authentication import Authenticator, Caller
 from service.rpc.call import REQUEST_ID_KEY, Call, current_call, enter_call, request_id_from
+from service.rpc.spans import CallTracer
 from service.rpc.status import ErrorStatus, error_status
 from service.rpc.trace_context import TRACEPARENT_KEY, trace_id_from
 
 SERVICE = "dragoman.v1.TranslationService"
 GOOGLE_SERVICE = "google.cloud.translation.v3.TranslationService"
+GOOGLE_METHODS = frozenset({"TranslateText", "GetSupportedLanguages"})
 
 _FULL_RETRY_SECONDS = 0.25
 """When to come back to a server that has all the calls it may have."""
@@ -39,12 +41,19 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
     """Wraps the methods of the translation services, ours and Google's; others, such as health, pass as they are."""
 
     def __init__(
-        self, metrics: Metrics, *, log_calls: bool, max_calls: int, authenticator: Authenticator | None = None
+        self,
+        metrics: Metrics,
+        *,
+        log_calls: bool,
+        max_calls: int,
+        authenticator: Authenticator | None = None,
+        tracer: CallTracer | None = None,
     ) -> None:
         self._metrics = metrics
         self._log_calls = log_calls
         self._max_calls = max_calls
         self._authenticator = authenticator
+        self._tracer = tracer
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -132,6 +141,10 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
             client_seconds=context.time_remaining(),
             caller=caller,
         )
+        if self._tracer is not None:
+            service = GOOGLE_SERVICE if method in GOOGLE_METHODS else SERVICE
+            call.span = self._tracer.begin(f"{service}/{method}", metadata)
+            call.trace_id = call.span.trace_id
         enter_call(call)
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         with self._counted(method):
@@ -184,6 +197,8 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
             metrics.cancellations.labels(call.method).inc()
         if code is grpc.StatusCode.OK and call.client_seconds is not None:
             metrics.deadline_slack.labels(call.method).observe(max(0.0, call.client_seconds - seconds))
+        if call.span is not None:
+            call.span.end(code, model=call.model)
         if self._log_calls:
             get_logger().info(
                 "call",

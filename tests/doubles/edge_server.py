@@ -19,6 +19,7 @@ from service.rpc.health import HealthStates
 from service.rpc.interceptor import CallInterceptor
 from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
+from service.rpc.spans import CallTracer
 from service.translator import ModelCatalogue, Translator, TranslatorLimits
 from tests.doubles.echo_model import EchoRunner, echo_model, tiny_tokenizer
 
@@ -69,6 +70,7 @@ async def edge_server(
     max_connections: int = 100,
     tokens_file: Path | None = None,
     tls: TlsFiles | None = None,
+    tracer: CallTracer | None = None,
 ) -> AsyncIterator[EdgeServer]:
     """Starts one, and stops it afterwards; `opened` False leaves it without a translator, as while loading."""
     metrics = Metrics(CollectorRegistry())
@@ -83,7 +85,7 @@ async def edge_server(
         metrics, max_deadline_seconds=max_deadline_seconds, bulk_items_in_flight=bulk_items_in_flight
     )
     authenticator = None if tokens_file is None else Authenticator(tokens_file)
-    interceptor = CallInterceptor(metrics, log_calls=True, max_calls=max_calls, authenticator=authenticator)
+    interceptor = CallInterceptor(metrics, log_calls=True, max_calls=max_calls, authenticator=authenticator, tracer=tracer)
     health = HealthStates()
     options = ServerOptions(
         max_message_bytes=4 * 1024 * 1024,

@@ -40,6 +40,7 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
     "service.rpc": frozenset(
         {"service.translator", "service.engine", "service.metrics", "service.logging", "service.tokens"}
     ),
+    "service.tracing": frozenset({"service.translator"}),
     "service.client": frozenset(),
     "service.models": frozenset(
         {
@@ -60,6 +61,7 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
             "service.engine",
             "service.metrics",
             "service.logging",
+            "service.tracing",
         }
     ),
     "service.__main__": frozenset({"service.bootstrap", "service.logging"}),
