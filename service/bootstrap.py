@@ -132,6 +132,7 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
         metrics,
         log_calls=settings.log_calls,
         max_calls=settings.max_calls,
+        max_message_bytes=settings.max_message_bytes,
         authenticator=None if settings.tokens_file is None else Authenticator(settings.tokens_file),
         tracer=tracer,
     )
@@ -139,6 +140,7 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
         metrics,
         max_deadline_seconds=settings.max_deadline_seconds,
         bulk_items_in_flight=settings.bulk_items_in_flight,
+        max_message_bytes=settings.max_message_bytes,
     )
     options = ServerOptions(
         max_message_bytes=settings.max_message_bytes,

@@ -10,6 +10,8 @@ from service.errors import InvalidInputError
 
 MAX_BEAM_SIZE = 8
 MAX_NO_REPEAT_NGRAM_SIZE = 16
+MAX_TEMPERATURE = 100
+MAX_TOP_K = 1000
 
 
 class Priority(Enum):
@@ -88,7 +90,8 @@ class DecodingOptions:
 
     def _check_sampling(self) -> None:
         _require("temperature", math.isfinite(self.temperature) and self.temperature > 0, "must be more than 0")
-        _require("top_k", self.top_k >= 0, "must not be negative")
+        _require("temperature", self.temperature <= MAX_TEMPERATURE, f"must be at most {MAX_TEMPERATURE}")
+        _require("top_k", 0 <= self.top_k <= MAX_TOP_K, f"must be 0 to {MAX_TOP_K}")
         _require("top_p", 0.0 < self.top_p <= 1.0, "must be more than 0 and at most 1")
         _require("seed", self.seed is None or 0 <= self.seed < 2**63, "must be 0 to 2**63 - 1")
         if self.sampling:

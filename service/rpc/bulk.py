@@ -14,23 +14,34 @@ from service.logging import describe_failure, get_logger
 from service.metrics import Metrics
 from service.rpc.call import Call
 from service.rpc.converters import request_from_proto, response_to_proto
+from service.rpc.response_size import check_response_size
 from service.rpc.results import record_result
 from service.rpc.status import error_status
 from service.translator import Translator
 
 MAX_ID_LENGTH = 128
+_FRAME_BYTES = 1024
+"""More than the id and the fields around a response take."""
 
 
 class BulkStream:
     """Reads an item only when another may start; an answer that the client has not taken still counts as in work."""
 
     def __init__(
-        self, translator: Translator, metrics: Metrics, call: Call, *, closed: asyncio.Event, items_in_flight: int
+        self,
+        translator: Translator,
+        metrics: Metrics,
+        call: Call,
+        *,
+        closed: asyncio.Event,
+        items_in_flight: int,
+        max_message_bytes: int,
     ) -> None:
         self._translator = translator
         self._metrics = metrics
         self._call = call
         self._closed = closed
+        self._max_message_bytes = max_message_bytes
         self._room = asyncio.Semaphore(items_in_flight)
         self._answers: asyncio.Queue[pb.TranslateBulkResponse | None] = asyncio.Queue()
         self._items: set[asyncio.Task[None]] = set()
@@ -94,7 +105,9 @@ class BulkStream:
             model = result.model_id
             record_result(self._metrics, self._call, result)
             self._call.content_count += len(result.translations)
-            answer.response.CopyFrom(response_to_proto(result, request_id=self._call.request_id))
+            response = response_to_proto(result, request_id=self._call.request_id)
+            check_response_size(response, max_bytes=self._max_message_bytes - _FRAME_BYTES)
+            answer.response.CopyFrom(response)
         except Exception as error:
             failure = error_status(error, request_id=self._call.request_id)
             if failure.code is grpc.StatusCode.INTERNAL:

@@ -17,6 +17,7 @@ from service.logging import describe_failure, get_logger
 from service.metrics import Metrics, exemplar, length_class
 from service.rpc.authentication import Authenticator, Caller
 from service.rpc.call import REQUEST_ID_KEY, Call, current_call, enter_call, request_id_from
+from service.rpc.response_size import check_response_size
 from service.rpc.spans import CallTracer
 from service.rpc.status import ErrorStatus, error_status
 from service.rpc.trace_context import TRACEPARENT_KEY, trace_id_from
@@ -46,12 +47,14 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         *,
         log_calls: bool,
         max_calls: int,
+        max_message_bytes: int,
         authenticator: Authenticator | None = None,
         tracer: CallTracer | None = None,
     ) -> None:
         self._metrics = metrics
         self._log_calls = log_calls
         self._max_calls = max_calls
+        self._max_message_bytes = max_message_bytes
         self._authenticator = authenticator
         self._tracer = tracer
         self._running = 0
@@ -103,6 +106,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
             async def answer(request: object, context: Context) -> object:
                 async with self._around(method, context, caller):
                     response = await unary(_checked(request), context)
+                    check_response_size(response, max_bytes=self._max_message_bytes)
                     await _send_request_id(context)
                     return response
 
@@ -116,6 +120,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
                     aclosing(stream(_checked(request), context)) as responses,
                 ):
                     async for response in _with_request_id(responses, context):
+                        check_response_size(response, max_bytes=self._max_message_bytes)
                         yield response
 
             return grpc.unary_stream_rpc_method_handler(answers, deserializer, serializer)

@@ -28,10 +28,13 @@ from service.translator import TextDelta, TranslationRequest, TranslationResult,
 class TranslationServicer(pb_grpc.TranslationServiceServicer):
     """Answers UNAVAILABLE until `open` hands it a translator, and again after `close`."""
 
-    def __init__(self, metrics: Metrics, *, max_deadline_seconds: float, bulk_items_in_flight: int) -> None:
+    def __init__(
+        self, metrics: Metrics, *, max_deadline_seconds: float, bulk_items_in_flight: int, max_message_bytes: int
+    ) -> None:
         self._metrics = metrics
         self._max_deadline_seconds = max_deadline_seconds
         self._bulk_items_in_flight = bulk_items_in_flight
+        self._max_message_bytes = max_message_bytes
         self._translator: Translator | None = None
         self._closed = asyncio.Event()
 
@@ -99,6 +102,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
             current_call(),
             closed=self._closed,
             items_in_flight=self._bulk_items_in_flight,
+            max_message_bytes=self._max_message_bytes,
         )
         async with aclosing(stream.answers(request_iterator)) as answers:
             async for answer in answers:

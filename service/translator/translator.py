@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from service.engine import Priority
+from service.engine.options import MAX_BEAM_SIZE
 from service.errors import DeadlineError, InvalidInputError
 from service.translator.cache import DecodingCache
 from service.translator.catalogue import Leg, ModelCatalogue, Route
@@ -55,7 +56,7 @@ class Translator:
         Raises: InvalidInputError, NotFoundError, OverloadedError, DeadlineError, UnavailableError, EngineError.
         """
         async with _deadline_at(deadline):
-            self._check_size(request.contents)
+            self._check_size(request)
             route = self.route(request)
             with self.catalogue.holding(route):
                 if route.pivot_language is None:
@@ -129,7 +130,7 @@ class Translator:
     async def _feed(self, request: TranslationRequest, queue: _StreamQueue, deadline: float | None) -> None:
         """Puts the deltas and the result of a streamed request into `queue`."""
         async with _deadline_at(deadline):
-            self._check_size(request.contents)
+            self._check_size(request)
             route = self.route(request)
             with self.catalogue.holding(route):
                 if route.pivot_language is None:
@@ -185,15 +186,19 @@ class Translator:
                 left[row] -= 1
                 ended = [] if left[row] else [row]
 
-    def _check_size(self, contents: Sequence[str]) -> None:
+    def _check_size(self, request: TranslationRequest) -> None:
+        contents, options = request.contents, request.options
         if not contents:
             raise InvalidInputError("at least one text is required", field="contents")
         if len(contents) > self.limits.max_content_count:
             message = f"{len(contents)} texts; one call may have {self.limits.max_content_count}"
             raise InvalidInputError(message, field="contents")
-        characters = sum(map(len, contents))
+        # Every hypothesis is a text to be answered, and the prefix is read once for each content.
+        hypotheses = min(max(1, options.num_hypotheses), MAX_BEAM_SIZE)
+        characters = hypotheses * sum(map(len, contents)) + len(options.target_prefix) * len(contents)
         if characters > self.limits.max_request_characters:
-            message = f"{characters} characters; one call may have {self.limits.max_request_characters}"
+            message = f"{characters} characters, counted per hypothesis and with prefixes; one call may have "
+            message += str(self.limits.max_request_characters)
             raise InvalidInputError(message, field="contents")
 
 

@@ -68,6 +68,8 @@ async def edge_server(
     port: int = 0,
     max_calls: int = 1000,
     max_connections: int = 100,
+    max_message_bytes: int = 4 * 1024 * 1024,
+    max_streams_per_connection: int = 1000,
     tokens_file: Path | None = None,
     tls: TlsFiles | None = None,
     tracer: CallTracer | None = None,
@@ -82,15 +84,25 @@ async def edge_server(
         TranslatorLimits(max_request_characters=10_000, sentences_in_flight=min(16, max_waiting)),
     )
     servicer = TranslationServicer(
-        metrics, max_deadline_seconds=max_deadline_seconds, bulk_items_in_flight=bulk_items_in_flight
+        metrics,
+        max_deadline_seconds=max_deadline_seconds,
+        bulk_items_in_flight=bulk_items_in_flight,
+        max_message_bytes=max_message_bytes,
     )
     authenticator = None if tokens_file is None else Authenticator(tokens_file)
-    interceptor = CallInterceptor(metrics, log_calls=True, max_calls=max_calls, authenticator=authenticator, tracer=tracer)
+    interceptor = CallInterceptor(
+        metrics,
+        log_calls=True,
+        max_calls=max_calls,
+        max_message_bytes=max_message_bytes,
+        authenticator=authenticator,
+        tracer=tracer,
+    )
     health = HealthStates()
     options = ServerOptions(
-        max_message_bytes=4 * 1024 * 1024,
+        max_message_bytes=max_message_bytes,
         max_connections=max_connections,
-        max_streams_per_connection=1000,
+        max_streams_per_connection=max_streams_per_connection,
         max_connection_age_seconds=1800.0,
         max_connection_age_grace_seconds=60.0,
         keepalive_seconds=60.0,
