@@ -60,6 +60,14 @@ def tiny_tokenizer() -> Tokenizer:
         return write_tokenizer(Path(directory))
 
 
+@functools.cache
+def tiny_tokenizer_files() -> dict[str, bytes]:
+    """The files of `tiny_tokenizer`, as a bundle has them."""
+    with tempfile.TemporaryDirectory() as directory:
+        write_tokenizer(Path(directory))
+        return {path.name: path.read_bytes() for path in Path(directory).iterdir()}
+
+
 class EchoRunner:
     """Its decoder says the source tokens again, one a step, then EOS. `gate` closed makes every step wait;
     `looping`, it says the fourth to eighth tokens over and over, unless they are banned."""
