@@ -94,6 +94,10 @@ class Settings(BaseSettings):
     reserved_rows: Annotated[int, Field(ge=0)] = 4
     """Rows of each worker that bulk work may not take, so that interactive calls find room."""
 
+    static_batching: bool = False
+    """Let a worker take new sentences only when its batch is done, as servers without continuous batching do; slower,
+    there to be compared with."""
+
     memory_limit_mib: Annotated[int, Field(ge=0)] = 0
     """Memory that weights, slots and caches may plan for together; 0 = what the cgroup or the machine has. A plan
     beyond it is refused at start-up. With `provider` cuda it is the GPU's memory, and 0 sets no limit."""

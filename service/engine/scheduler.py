@@ -26,6 +26,7 @@ class EngineLimits:
     interactive ones run; `reserved_rows` are rows of each worker that bulk
     work may not take; while both classes wait, interactive gets `interactive_share` of the tokens admitted;
     `max_overtakes` is how many later sequences may pass one that needs more rows than are free.
+    `static_batching` lets a worker take new sequences only when none runs, for comparison.
     """
 
     max_waiting_sequences: int = 2048
@@ -36,6 +37,7 @@ class EngineLimits:
     reserved_rows: int = 0
     interactive_share: float = 0.8
     max_overtakes: int = 16
+    static_batching: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

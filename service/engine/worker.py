@@ -116,6 +116,8 @@ class Worker:
 
     def _room(self) -> Room:
         rows, limits = self._pool.unreserved, self._limits
+        if limits.static_batching and self._running:
+            rows = 0
         shared = _any_of(Priority.INTERACTIVE, self._running)
         bulk_rows = 0
         if self._share.bulk_joins(interactive=shared):

@@ -127,4 +127,5 @@ def engine_limits(settings: Settings) -> EngineLimits:
         max_waiting_sequences=settings.max_queued_sequences,
         max_waiting_tokens=settings.max_queued_tokens,
         reserved_rows=settings.reserved_rows,
+        static_batching=settings.static_batching,
     )
