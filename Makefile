@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
 export TORCH_FLAGS ?=
-.PHONY: help install demo test test-all bench gpu-smoke lint format proto clean
+.PHONY: help install demo test test-all bench gpu-smoke deploy-check lint format proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -47,6 +47,12 @@ bench: $(VENV)/.installed ## Engine beside CTranslate2 and transformers as libra
 	@[ -d "$(BENCH_BUNDLE)" ] || $(BIN)/python -m exporter export --checkpoint "$(BENCH_CHECKPOINT)" --precision int8 --output "$(BENCH_BUNDLE)"
 	@$(BIN)/python -m loadtests.bench --bundle "$(BENCH_BUNDLE)" --checkpoint "$(BENCH_CHECKPOINT)" \
 		--text "$(BENCH_TEXT)" --references "$(BENCH_REFERENCES)" $(BENCH_FLAGS)
+
+# Programs of the checks go to TOOLS; podman and Prometheus come from the path, else root installs Debian's.
+TOOLS ?= $(VENV)/deploy-tools
+deploy-check: $(VENV)/.installed ## Dockerfile, chart, rules and manifests; the image built, run, scraped and drained
+	@$(BIN)/python -m deploy.check --tools $(TOOLS)
+	@$(BIN)/python -m pytest -m "" tests/unit/deploy tests/e2e/test_image.py tests/e2e/test_prometheus.py
 
 lint: $(VENV)/.installed ## Style, format, strict typing and the wire contract
 	@$(BIN)/ruff check --quiet .

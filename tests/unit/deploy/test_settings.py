@@ -20,10 +20,13 @@ def test_every_variable_that_is_set_is_a_setting(repository: Path) -> None:
 
 def test_the_ports_of_the_chart_are_the_services_own(repository: Path) -> None:
     """The chart and the image expose the ports that the service listens on by default."""
-    ports = {Settings.model_fields[name].default for name in ("port", "metrics_port")}
-    exposed = re.findall(r"^EXPOSE (\d+) (\d+)$", (repository / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    ports = {Settings.model_fields[name].default for name in ("port", "health_port", "metrics_port")}
+    image = (repository / "Dockerfile").read_text(encoding="utf-8")
+    exposed = re.findall(r"^EXPOSE (.+)$", image, re.MULTILINE)
     assert exposed
-    assert all({int(first), int(second)} == ports for first, second in exposed)
+    assert all({int(port) for port in line.split()} == ports for line in exposed)
+    probed = set(re.findall(r"service\.health_probe\", \"127\.0\.0\.1:(\d+)", image))
+    assert probed == {str(Settings.model_fields["health_port"].default)}
     chart = (repository / "deploy/helm/dragoman/templates/deployment.yaml").read_text(encoding="utf-8")
     assert {int(port) for port in re.findall(r"containerPort: (\d+)", chart)} == ports
 
