@@ -27,11 +27,10 @@ class BundleFolders:
         if self._directory is None:
             return []
         try:
-            names = sorted(entry.name for entry in self._directory.iterdir())
+            folders = sorted(folder for folder in self._directory.iterdir() if not folder.name.startswith("."))
+            return [folder for folder in folders if (folder / MANIFEST_FILE).is_file()]
         except OSError as error:
             raise ConfigError(f"--bundle-directory: {self._directory}: {error.strerror}") from None
-        folders = [self._directory / name for name in names if not name.startswith(".")]
-        return [folder for folder in folders if (folder / MANIFEST_FILE).is_file()]
 
 
 def fingerprint(folder: Path) -> Fingerprint:

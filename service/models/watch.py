@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 from service.config import Settings
 from service.errors import ConfigError
@@ -20,7 +21,7 @@ async def watch_bundles(
     What a poll finds changed may still be on its way, as when files are copied one by one: it counts when the next poll
     finds the same. Whoever sets `look` says that all of it is there.
     """
-    seen: dict[object, Fingerprint] | None = None
+    seen: dict[Path, Fingerprint] | None = None
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.bundle_poll_seconds or None):
@@ -34,4 +35,4 @@ async def watch_bundles(
             continue
         if asked or found == seen:
             await registry.reconcile(found)
-        seen = dict(found)
+        seen = found

@@ -69,7 +69,7 @@ def test_an_engine_goes_with_its_last_reference() -> None:
     engine.start()
     use(engine, [(2, 2, 2, 17), (5, 6)])
     engine.shutdown(grace_seconds=5)
-    gone = [weakref.ref(engine), weakref.ref(runner)]
+    gone: list[weakref.ref[object]] = [weakref.ref(engine), weakref.ref(runner)]
     del engine, runner
     assert [each() for each in gone] == [None, None]
 
@@ -99,7 +99,7 @@ async def test_the_translator_keeps_no_engine(cache: DecodingCache | None) -> No
     runner = EchoRunner(tiny_tokenizer())
     model = echo_model(tiny_tokenizer(), runner=runner)
     model.engine.start()
-    gone = [weakref.ref(model.engine), weakref.ref(runner)]
+    gone: list[weakref.ref[object]] = [weakref.ref(model.engine), weakref.ref(runner)]
     translator = Translator(ModelCatalogue([model]), TranslatorLimits(sentences_in_flight=8), cache=cache)
     await use_translator(translator, runner)
     await asyncio.to_thread(model.engine.shutdown, grace_seconds=5)
@@ -148,7 +148,7 @@ def test_the_memory_of_a_real_model_goes_at_once(tiny_bundle: Path) -> None:
     engine.start()
     use(engine, [(5, 6, 7, 0), (9, 0)])
     engine.shutdown(grace_seconds=5)
-    gone = [weakref.ref(engine)]
+    gone: list[weakref.ref[object]] = [weakref.ref(engine)]
     for runner in runners:
         gone += [weakref.ref(runner), weakref.ref(runner._own), weakref.ref(runner._sessions.decoder)]  # type: ignore[attr-defined]
     del engine, runners, runner
