@@ -11,11 +11,14 @@ from loadtests.corpus import draw_texts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of call. A caller who `vanishes_after_seconds` cancels then; one with `pause_seconds` reads slowly, a
+    """A kind of call. `length_penalty` None leaves the server's default, `stops_at_best` ends a beam search as Marian
+    does. A caller who `vanishes_after_seconds` cancels then; one with `pause_seconds` reads slowly, a
     pause before each message of a stream."""
 
     name: str
     beam_size: int = 1
+    length_penalty: float | None = None
+    stops_at_best: bool = False
     streaming: bool = False
     vanishes_after_seconds: float | None = None
     pause_seconds: float = 0.0

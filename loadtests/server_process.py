@@ -76,13 +76,13 @@ class ServerProcess:
             self._process.stdout.close()
         return code
 
-    def memory_bytes(self) -> int | None:
-        """Its resident memory; None where the system does not tell."""
+    def memory_bytes(self, *, peak: bool = False) -> int | None:
+        """Its resident memory now, or the most it ever was; None where the system does not tell."""
         try:
             status = Path(f"/proc/{self.process_id}/status").read_text()
         except OSError:
             return None
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", status)
         return 1024 * int(found[1]) if found else None
 
     def __enter__(self) -> Self:

@@ -115,7 +115,12 @@ class Target:
 
 
 def _options(kind: Kind) -> translation_pb2.TranslationOptions:
-    return translation_pb2.TranslationOptions(beam_size=kind.beam_size)
+    options = translation_pb2.TranslationOptions(beam_size=kind.beam_size)
+    if kind.length_penalty is not None:
+        options.length_penalty = kind.length_penalty
+    if kind.stops_at_best:
+        options.stopping_rule = translation_pb2.STOPPING_RULE_MARIAN
+    return options
 
 
 def _answered(timings: translation_pb2.Timings, first_text_seconds: float | None) -> Outcome:

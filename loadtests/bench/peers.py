@@ -16,7 +16,16 @@ from service.errors import CheckpointError, UnavailableError
 CACHE = REPOSITORY / ".cache"
 ENVIRONMENT = CACHE / "bench-peers"
 TORCH = "torch==2.13.0"
-REQUIREMENTS = ("ctranslate2==4.8.5", "transformers==5.23.0", "sentencepiece==0.2.3", "safetensors==0.8.0")
+REQUIREMENTS = (
+    "ctranslate2==4.8.5",
+    "transformers==5.23.0",
+    "sentencepiece==0.2.3",
+    "safetensors==0.8.0",
+    # The same gRPC as ours, for the peers as servers.
+    "grpcio==1.85.1",
+    "protobuf==7.36.2",
+    "googleapis-common-protos==1.76.0",
+)
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 

@@ -18,6 +18,11 @@ def others_cpu_seconds() -> float | None:
     return sum(map(_ticks, entries)) / os.sysconf("SC_CLK_TCK")
 
 
+def process_cpu_seconds(process_id: int) -> float:
+    """CPU seconds that one process has used; 0 where there is no /proc."""
+    return _ticks(Path(f"/proc/{process_id}")) / os.sysconf("SC_CLK_TCK")
+
+
 def _ticks(entry: Path) -> int:
     try:
         fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()

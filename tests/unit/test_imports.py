@@ -41,6 +41,7 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
         {"service.translator", "service.engine", "service.metrics", "service.logging", "service.tokens"}
     ),
     "service.tracing": frozenset({"service.translator"}),
+    "service.page": frozenset({"service.rpc", "service.metrics"}),
     "service.client": frozenset(),
     "service.models": frozenset(
         {
@@ -62,6 +63,7 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
             "service.metrics",
             "service.logging",
             "service.tracing",
+            "service.page",
         }
     ),
     "service.__main__": frozenset({"service.bootstrap", "service.logging"}),
@@ -72,6 +74,7 @@ BENCH_MAY_IMPORT = LEAVES | {"service.engine", "service.runtime", "service.token
 LOADTESTS_MAY_IMPORT: dict[str, frozenset[str]] = {
     "loadtests.bench": BENCH_MAY_IMPORT,
     "loadtests.sleeping_server": BENCH_MAY_IMPORT | {"service.bootstrap"},
+    "loadtests.peers": frozenset({"service.errors", "service.tokenizer"}),
 }
 CLIENT_MAY_IMPORT = frozenset({"grpc", "google", "dragoman", "matplotlib"})
 FORBIDDEN_IN_SERVICE = frozenset({"exporter", "torch", "transformers", "onnx", "onnxscript", "loadtests", "examples"})

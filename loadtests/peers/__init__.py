@@ -1,0 +1,1 @@
+"""Other engines as the servers that people build around them, under the same load as ours."""

@@ -1,0 +1,169 @@
+"""Runs the servers side by side: each with its best set-up, then at each rate in turn, the same texts for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from loadtests.arrivals import Phase, phased_arrivals
+from loadtests.bench.processor import others_cpu_seconds, process_cpu_seconds, usable_cores
+from loadtests.capacity import Capacity, closed_loop, find_capacity, throughput
+from loadtests.measurement import PhaseResult, measure
+from loadtests.peers.comparison import KINDS, Comparison, Plan, SystemResult
+from loadtests.peers.systems import CTRANSLATE2, Models, Setup, best_setup
+from loadtests.request import Part, Request, draw_requests
+from loadtests.server_process import ServerProcess
+from loadtests.target import Calls, Target
+
+CONNECT_SECONDS = 10.0
+PATIENT_SECONDS = 60.0
+WARM_UP_SHARE = 0.25
+SWEPT_IN_FLIGHT = (8, 32, 64)
+LIMIT_FACTOR = 5.0
+"""The limit for a good answer over CTranslate2's median for calls that are alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrant:
+    """A server that runs, called with a deadline of the limit or patiently."""
+
+    system: str
+    setup: Setup
+    process: ServerProcess
+    patient: Target
+    capacity: Capacity
+
+
+class Field:
+    """The servers of a comparison; `say` gets a line about whatever was found."""
+
+    def __init__(self, models: Models, plan: Plan, texts: tuple[str, ...], say: Callable[[str], None]) -> None:
+        self._models = models
+        self._plan = plan
+        self._part = Part(weight=1.0, kind=KINDS[plan.search], texts=texts)
+        self._say = say
+
+    async def choose_setups(self) -> dict[str, Setup]:
+        """The best set-up of every system: the most calls per second of which 95% are answered within the limit."""
+        first = Setup()
+        async with AsyncExitStack() as stack:
+            limit = _limit((await self._enter(CTRANSLATE2, first, stack)).capacity)
+        self._say(f"{self._plan.search}: an answer is good within {1e3 * limit:.0f} ms")
+        chosen = {}
+        for system in self._plan.systems:
+
+            async def judge(setup: Setup, system: str = system) -> float:
+                return await self._throughput_within(limit, system, setup)
+
+            beam_size = self._part.kind.beam_size
+            chosen[system] = await best_setup(system, beam_size=beam_size, judge=judge)
+            self._say(f"{self._plan.search}: {system} runs with {chosen[system].describe()}")
+        return chosen
+
+    async def compare(self, setups: Mapping[str, Setup]) -> Comparison:
+        """Start all servers, let them take turns at each rate, and stop them."""
+        plan, began = self._plan, datetime.now(UTC).isoformat(timespec="seconds")
+        others, wall = others_cpu_seconds(), time.monotonic()
+        async with AsyncExitStack() as stack:
+            entrants = [await self._enter(system, setups[system], stack) for system in plan.systems]
+            reference = next(each.capacity for each in entrants if each.system == CTRANSLATE2)
+            limit = _limit(reference)
+            targets = {each.system: await self._connect(each.process, stack, seconds=limit) for each in entrants}
+            phases: dict[str, list[list[PhaseResult]]] = {each.system: [] for each in entrants}
+            for number in range(plan.rounds):
+                for each in entrants:
+                    phases[each.system].append([])
+                for load in plan.loads:
+                    for each in entrants:
+                        send = targets[each.system]
+                        result = await self._at(send, load, load * reference.per_second, limit=limit, number=number)
+                        phases[each.system][-1].append(result)
+                        self._say_phase(each.system, result)
+            results = [
+                SystemResult(
+                    system=each.system,
+                    setup=each.setup,
+                    capacity=each.capacity,
+                    peak_memory_bytes=each.process.memory_bytes(peak=True),
+                    rounds=phases[each.system],
+                )
+                for each in entrants
+            ]
+            own = sum(process_cpu_seconds(each.process.process_id) for each in entrants)
+            share = _others_share(others, others_cpu_seconds(), own=own, seconds=time.monotonic() - wall)
+        return Comparison(search=plan.search, began=began, limit_seconds=limit, others_cpu_share=share, systems=results)
+
+    def _requests(self, number: int = 0) -> Iterator[Request]:
+        return draw_requests([self._part], seed=self._plan.seed + number)
+
+    async def _enter(self, system: str, setup: Setup, stack: AsyncExitStack) -> Entrant:
+        """Start a server and find out what it can do, which also warms it up."""
+        process = stack.enter_context(ServerProcess(self._models.command(system, setup)))
+        patient = await self._connect(process, stack, seconds=PATIENT_SECONDS)
+        plan = self._plan
+        await closed_loop(patient.send, self._requests(), in_flight=plan.in_flight, seconds=plan.sweep_seconds / 2)
+        capacity = await find_capacity(
+            patient.send, self._requests(), in_flight=plan.in_flight, seconds=plan.sweep_seconds
+        )
+        self._say(
+            f"{plan.search}: {system}, {setup.describe()}: alone {1e3 * capacity.alone_seconds:.0f} ms, "
+            f"{plan.in_flight} in flight {capacity.per_second:.1f} calls/s"
+        )
+        return Entrant(system=system, setup=setup, process=process, patient=patient, capacity=capacity)
+
+    async def _connect(self, process: ServerProcess, stack: AsyncExitStack, *, seconds: float) -> Target:
+        calls = Calls(source=self._plan.source, target=self._plan.target, timeout_seconds=seconds)
+        target = await stack.enter_async_context(Target(address=process.address, calls=calls))
+        await target.wait_until_connected(timeout_seconds=CONNECT_SECONDS)
+        return target
+
+    async def _throughput_within(self, limit: float, system: str, setup: Setup) -> float:
+        """The highest throughput of closed loops of different sizes whose slowest twentieth keeps the limit; where
+        none does, that of the least, over how much it exceeds it."""
+        best = 0.0
+        seconds = self._plan.sweep_seconds
+        async with AsyncExitStack() as stack:
+            process = stack.enter_context(ServerProcess(self._models.command(system, setup)))
+            target = await self._connect(process, stack, seconds=PATIENT_SECONDS)
+            await closed_loop(target.send, self._requests(), in_flight=max(SWEPT_IN_FLIGHT), seconds=seconds / 2)
+            for in_flight in SWEPT_IN_FLIGHT:
+                calls = await closed_loop(target.send, self._requests(), in_flight=in_flight, seconds=seconds)
+                slow = sorted(ended - began for began, ended in calls)[int(0.95 * len(calls))]
+                rate = throughput(calls, seconds=seconds)
+                best = max(best, rate if slow <= limit else min(rate * limit / slow, 0.5 * rate))
+        self._say(f"    {system}, {setup.describe()}: {best:.1f} calls/s within the limit")
+        return best
+
+    async def _at(self, target: Target, load: float, rate: float, *, limit: float, number: int) -> PhaseResult:
+        """One phase at `rate`, after a warm-up."""
+        seconds = self._plan.seconds
+        phases = [
+            Phase(name="warm-up", rate=rate, seconds=WARM_UP_SHARE * seconds, measured=False),
+            Phase(name=f"{load:g}", rate=rate, seconds=seconds),
+        ]
+        arrivals = phased_arrivals(phases, seed=self._plan.seed + number)
+        (result,) = await measure(target.send, phases, arrivals, self._requests(number), limit_seconds=limit)
+        return result
+
+    def _say_phase(self, system: str, result: PhaseResult) -> None:
+        summary = result.summary
+        latency = summary.latency_milliseconds or {}
+        self._say(
+            f"{self._plan.search}, {result.offered_per_second:.1f} calls/s: {system}: goodput "
+            f"{summary.goodput_per_second:.1f}, p50 {latency.get('p50', 0):.0f} ms, p99 {latency.get('p99', 0):.0f} ms"
+            + (f" INVALID {result.invalid}" if result.invalid else "")
+        )
+
+
+def _limit(reference: Capacity) -> float:
+    return LIMIT_FACTOR * reference.alone_seconds
+
+
+def _others_share(before: float | None, after: float | None, *, own: float, seconds: float) -> float | None:
+    """The part of the cores that went to processes that are neither the generator nor a server of the comparison."""
+    if before is None or after is None:
+        return None
+    return max(0.0, after - before - own) / (seconds * usable_cores())

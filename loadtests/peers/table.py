@@ -1,0 +1,97 @@
+"""A comparison as a table: every server, and ours beside each other one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from loadtests.bench.statistics import Spread, round_ratios
+from loadtests.measurement import PhaseResult
+from loadtests.peers.comparison import Comparison, SystemResult
+from loadtests.peers.systems import OURS
+
+CARRIED_SHARE = 0.99
+"""A rate is carried when this share of its calls is answered within the limit: that is what a limit on p99 means."""
+Figure = Callable[[SystemResult], list[float]]
+"""A figure of a server for each round."""
+
+
+def best_goodput(result: SystemResult) -> list[float]:
+    """The highest goodput of each round."""
+    return [max(phase.summary.goodput_per_second for phase in phases) for phases in result.rounds]
+
+
+def carried(result: SystemResult) -> list[float]:
+    """The highest goodput of each round at a rate that is carried; 0 if none is."""
+    return [
+        max((phase.summary.goodput_per_second for phase in phases if _is_carried(phase)), default=0.0)
+        for phases in result.rounds
+    ]
+
+
+def light_p50(result: SystemResult) -> list[float]:
+    """The median latency at the lowest rate of each round, in milliseconds."""
+    return [(phases[0].summary.latency_milliseconds or {}).get("p50", float("nan")) for phases in result.rounds]
+
+
+def worst_goodput(result: SystemResult) -> list[float]:
+    """The goodput at the highest rate of each round over the best one: what overload leaves."""
+    return [
+        phases[-1].summary.goodput_per_second / best
+        for phases, best in zip(result.rounds, best_goodput(result), strict=True)
+    ]
+
+
+def _is_carried(phase: PhaseResult) -> bool:
+    summary = phase.summary
+    return summary.goodput_per_second * phase.seconds >= CARRIED_SHARE * summary.calls
+
+
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """Two tables for each comparison: the servers, and ours over the others."""
+    parts: list[str] = []
+    for comparison in comparisons:
+        parts += [f"**{comparison.search}**", "", *_systems(comparison), "", *_ratios(comparison), ""]
+    return "\n".join(parts)
+
+
+def _systems(comparison: Comparison) -> list[str]:
+    lines = [
+        "| server | set-up | closed loop | best goodput | with p99 in the limit | left at the highest rate | memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    reference = next(each for each in comparison.systems if each.system == OURS)
+    for each in comparison.systems:
+        figures = [
+            f"{each.capacity.per_second / reference.capacity.per_second:.2f}",
+            *(_over_ours(each, reference, figure) for figure in (best_goodput, carried)),
+            f"{Spread.of(worst_goodput(each)).median:.0%}",
+            f"{(each.peak_memory_bytes or 0) / 2**20:.0f} MiB",
+        ]
+        lines.append(f"| {each.system} | {each.setup.describe()} | {' | '.join(figures)} |")
+    return lines
+
+
+def _over_ours(result: SystemResult, reference: SystemResult, figure: Figure) -> str:
+    ours = Spread.of(figure(reference)).median
+    return f"{Spread.of(figure(result)).median / ours:.2f}" if ours else "-"
+
+
+def _ratios(comparison: Comparison) -> list[str]:
+    lines = [
+        "| ours over | best goodput | goodput with p99 in the limit | p50 at the lowest rate |",
+        "|---|---|---|---|",
+    ]
+    ours = next(each for each in comparison.systems if each.system == OURS)
+    for other in comparison.systems:
+        if other is not ours:
+            cells = [_ratio(ours, other, figure) for figure in (best_goodput, carried, light_p50)]
+            lines.append(f"| {other.system} | {' | '.join(cells)} |")
+    return lines
+
+
+def _ratio(ours: SystemResult, other: SystemResult, figure: Figure) -> str:
+    mine, theirs = figure(ours), figure(other)
+    if not all(theirs):
+        return "it carries none" if all(mine) else "-"
+    spread = Spread.of(round_ratios(mine, theirs))
+    return f"**{spread.median:.2f}** ({spread.least:.2f}-{spread.largest:.2f})"
