@@ -126,6 +126,9 @@ def build_application(settings: Settings, *, runners: RunnerLoader = load_runner
     refuse_two_runtimes()
     configure_logging(settings.log_level)
     metrics = Metrics(CollectorRegistry())
+    metrics.memory_limit.set(settings.memory_limit_bytes or 0)
+    if settings.provider == "cuda":
+        metrics.watch_gpu(settings.device_id)
     health = HealthStates()
     tracer = load_tracer() if settings.tracing else None
     interceptor = CallInterceptor(
