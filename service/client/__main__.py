@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dragoman.v1 import translation_pb2 as pb
+from service.client.bulk_file import BulkFile, translate_file
 from service.client.credentials import CredentialsError, read_token, tls_credentials
 from service.client.errors import TranslationError
 from service.client.heatmap import DrawingError, terminal_heatmap, write_png
-from service.client.requests import DEFAULT_TIMEOUT_SECONDS
+from service.client.requests import DEFAULT_TIMEOUT_SECONDS, translate_request
 from service.client.sync import TranslationClient
 
 # Never an option: every process of a machine can read the others' command lines.
 TOKEN_VARIABLE = "DRAGOMAN_TOKEN"
+# Set by Kubernetes in the pods of an Indexed Job.
+SHARD_VARIABLE = "JOB_COMPLETION_INDEX"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,6 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--heatmap", type=Path, metavar="FILE.png", help="draw the first sentence's attention (needs matplotlib)"
     )
     parser.add_argument("--timings", action="store_true", help="print where the time went, on standard error")
+    bulk = parser.add_argument_group("a file, line by line, as bulk work")
+    bulk.add_argument("--bulk", type=Path, metavar="FILE", help="translate its lines; goes on where it was stopped")
+    bulk.add_argument("--bulk-output", type=Path, metavar="PREFIX", help="of the file for each shard (default: FILE)")
+    bulk.add_argument("--shards", type=int, default=1, help="take every n-th line only (default: %(default)s)")
+    bulk.add_argument("--shard", type=int, help=f"which of them, from 0 (default: the variable {SHARD_VARIABLE}, or 0)")
     parser.add_argument("--list-models", action="store_true", help="print what the server offers, and stop")
     parser.add_argument("--tls", action="store_true", help="speak TLS; --ca and --certificate imply it")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="trust these authorities (default: the usual ones)")
@@ -54,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0: done; 1: the call failed; 2: wrong use."""
+    """Exit code 0: done; 1: the call failed; 2: wrong use; 3: some lines of a file could not be translated."""
     parser = build_parser()
     parsed = parser.parse_args(arguments)
     if not parsed.list_models and not (parsed.source and parsed.target):
@@ -65,6 +73,8 @@ def main(arguments: Sequence[str]) -> int:
         with _client(parsed) as client:
             if parsed.list_models:
                 _list_models(client, parsed.timeout)
+            elif parsed.bulk is not None:
+                return _translate_file(client, parsed, parser)
             elif parsed.stream:
                 _stream(client, parsed)
             else:
@@ -102,6 +112,22 @@ def _translate(client: TranslationClient, parsed: argparse.Namespace) -> None:
         for hypothesis in translation.hypotheses:
             print(f"  {hypothesis.score:9.4f}  {hypothesis.text}")
     _report(response.translations, response.timings, parsed)
+
+
+def _translate_file(client: TranslationClient, parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    shard = int(os.environ.get(SHARD_VARIABLE, 0)) if parsed.shard is None else parsed.shard
+    if not 0 <= shard < parsed.shards:
+        parser.error(f"--shard is 0 to {parsed.shards - 1}, not {shard}")
+    if not parsed.bulk.is_file():
+        parser.error(f"--bulk: {parsed.bulk} is not a file")
+    request = translate_request(
+        [], source=parsed.source, target=parsed.target, model=parsed.model, options=_options(parsed)
+    )
+    output = parsed.bulk_output or parsed.bulk
+    job = BulkFile(source=parsed.bulk, output=output, request=request, shard=shard, shards=parsed.shards)
+    failed = translate_file(client, job)
+    print(f"client: {job.translations}" + (f"; {failed} lines failed, see {job.errors}" if failed else ""))
+    return 3 if failed else 0
 
 
 def _stream(client: TranslationClient, parsed: argparse.Namespace) -> None:
