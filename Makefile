@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
 export TORCH_FLAGS ?=
-.PHONY: help install demo test test-all bench gpu-smoke deploy-check lint format proto clean
+.PHONY: help install demo test test-all bench gpu-smoke deploy-check lint format proto proto-baseline clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -59,6 +59,7 @@ lint: $(VENV)/.installed ## Style, format, strict typing and the wire contract
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: run make format"; $(BIN)/ruff format --check .; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against proto/baseline.binpb
 	@echo "lint: ruff, mypy --strict and buf are clean"
 
 format: $(VENV)/.installed ## Format the code in place
@@ -66,6 +67,10 @@ format: $(VENV)/.installed ## Format the code in place
 
 proto: $(VENV)/.installed ## Generate the Python stubs from proto/
 	@$(BIN)/python proto/generate_stubs.py
+
+# What clients may rely on: `make lint` refuses a contract that breaks it. To be written again when a release is made.
+proto-baseline: $(VENV)/.installed ## Take today's contract as the one that must not be broken
+	@$(BIN)/buf build --exclude-source-info -o proto/baseline.binpb
 
 clean: ## Remove .venv, caches and exported bundles
 	@rm -rf $(VENV) bundles build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -224,7 +224,8 @@ class TranslateRequest(_message.Message):
     def contents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts, plain, 1 to 1,024 of them. Each is split into sentences; its white space, line breaks and blank lines
         come back as they were. An empty or blank text is answered with itself. All texts together hold at most 100,000
-        code points (server setting `max_request_characters`).
+        code points (server setting `max_request_characters`), each counted once for every hypothesis that is returned and
+        with `target_prefix`.
         """
 
     @_builtins.property

@@ -47,3 +47,28 @@ def test_contract_obeys_buf(command: list[str]) -> None:
     """buf finds nothing to complain about: standard style, and a comment on every element."""
     result = subprocess.run([buf(), *command], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def breaking(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Compares the contract in `folder` with the one that clients rely on."""
+    command = [buf(), "breaking", str(folder), "--against", str(REPOSITORY / "proto" / "baseline.binpb")]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_contract_breaks_no_client() -> None:
+    """Nothing that the baseline holds was taken away or changed; if no release has it yet: make proto-baseline."""
+    result = breaking(REPOSITORY)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_removed_field_would_be_found(tmp_path: Path) -> None:
+    """The comparison above can fail."""
+    shutil.copytree(REPOSITORY / "proto", tmp_path / "proto")
+    shutil.copy(REPOSITORY / "buf.yaml", tmp_path)
+    contract = tmp_path / "proto" / "dragoman" / "v1" / "translation.proto"
+    text = contract.read_text()
+    assert text.count("  string model_version = 3;") > 0
+    contract.write_text(text.replace("  string model_version = 3;", "", 1))
+    result = breaking(tmp_path)
+    assert result.returncode != 0
+    assert "model_version" in result.stdout
