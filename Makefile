@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
 export TORCH_FLAGS ?=
-.PHONY: help install demo test test-all bench gpu-smoke deploy-check lint format proto proto-baseline clean
+.PHONY: help install demo test test-all loadtest bench bench-peers gpu-smoke deploy-check lint format proto proto-baseline clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -53,6 +53,20 @@ TOOLS ?= $(VENV)/deploy-tools
 deploy-check: $(VENV)/.installed ## Dockerfile, chart, rules and manifests; the image built, run, scraped and drained
 	@$(BIN)/python -m deploy.check --tools $(TOOLS)
 	@$(BIN)/python -m pytest -m "" tests/unit/deploy tests/e2e/test_image.py tests/e2e/test_prometheus.py
+
+# The same weights, cores and text for all servers; each is swept for its best set-up first.
+PEERS_FLAGS ?=
+bench-peers: $(VENV)/.installed ## Our server beside CTranslate2's and transformers' at rising load (50 minutes, an idle machine)
+	@[ -n "$(BENCH_CHECKPOINT)" ] && [ -n "$(BENCH_TEXT)" ] || { \
+		echo "Set BENCH_CHECKPOINT and BENCH_TEXT, or DRAGOMAN_TEST_DATA: see docs/benchmarks.md" >&2; exit 2; }
+	@[ -d "$(BENCH_BUNDLE)" ] || $(BIN)/python -m exporter export --checkpoint "$(BENCH_CHECKPOINT)" --precision int8 --output "$(BENCH_BUNDLE)"
+	@$(BIN)/python -m loadtests.peers --bundle "$(BENCH_BUNDLE)" --checkpoint "$(BENCH_CHECKPOINT)" \
+		--text "$(BENCH_TEXT)" $(PEERS_FLAGS)
+
+# With a runner that only sleeps, so that it says something of admission, fairness and draining on any machine.
+LOADTEST_FLAGS ?= suite --sleeping --seconds 4
+loadtest: $(VENV)/.installed ## Load scenarios on a sleeping server, with thresholds and a report (two minutes)
+	@$(BIN)/python -m loadtests $(LOADTEST_FLAGS)
 
 lint: $(VENV)/.installed ## Style, format, strict typing and the wire contract
 	@$(BIN)/ruff check --quiet .
