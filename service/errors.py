@@ -43,6 +43,10 @@ class DeadlineError(DragomanError):
     """The work did not finish, or could not have finished, before its deadline."""
 
 
+class DeadlineRefusalError(DeadlineError):
+    """Refused at once, before any work: the answer is not expected before the deadline."""
+
+
 class CancelledError(DragomanError):
     """The caller went away or cancelled; nobody waits for the answer."""
 

@@ -62,6 +62,9 @@ class Metrics:
         self.requests_in_flight = self._gauge("requests_in_flight", "Calls that run now.", ("method",))
         self.bulk_items = self._counter("bulk_items", "Items of bulk streams that ended.", ("model", "code"))
         self.cancellations = self._counter("cancellations", "Calls that the client gave up.", ("method",))
+        self.refusal_seconds = self._histogram(
+            "refusal_seconds", "From a call's arrival to its refusal, before any work.", ("method",)
+        )
         self.token_characters = self._counter(
             "token_characters", "Code points that were counted against a token, by its name in the file.", ("token",)
         )

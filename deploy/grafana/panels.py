@@ -109,6 +109,17 @@ TRAFFIC = (
             ("sum by (token, limit) (rate(dragoman_token_refusals_total[$__rate_interval]))", "{{token}}: {{limit}}"),
         ),
     ),
+    Panel(
+        title="Time to a refusal, p99",
+        unit="s",
+        queries=(
+            (
+                "histogram_quantile(0.99,"
+                " sum by (le, method) (rate(dragoman_refusal_seconds_bucket[$__rate_interval])))",
+                "{{method}}",
+            ),
+        ),
+    ),
 )
 
 LATENCY_BY_PHASE = (

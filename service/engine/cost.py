@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _MEMORY = 0.99  # weight kept by past sentences and steps for each new one: about a hundred are remembered
 
 
@@ -18,6 +20,7 @@ class CostModel:
         self._steps = 0.0
         self._source_squared = 0.0
         self._source_steps = 0.0
+        self._errors_squared = 0.0
         self._step_seconds = 0.0
         self._encode_seconds = 0.0
 
@@ -28,6 +31,9 @@ class CostModel:
 
     def saw_sequence(self, *, source_tokens: int, steps: int) -> None:
         """A sentence of `source_tokens` finished after `steps` decode steps."""
+        expected = self.steps(source_tokens)
+        error = (steps - expected) / expected if expected else 0.0
+        self._errors_squared = self._errors_squared * _MEMORY + error**2
         self._weight = self._weight * _MEMORY + 1.0
         self._source = self._source * _MEMORY + source_tokens
         self._steps = self._steps * _MEMORY + steps
@@ -52,9 +58,10 @@ class CostModel:
         slope = (self._source_steps / self._weight - mean_source * mean_steps) / variance
         return max(1.0, mean_steps + slope * (source_tokens - mean_source))
 
-    def run_seconds(self, source_tokens: int, max_steps: int) -> float:
-        """Seconds from admission to answer."""
-        steps = min(self.steps(source_tokens), float(max_steps))
+    def run_seconds(self, source_tokens: int, max_steps: int, *, caution: float = 0.0) -> float:
+        """Seconds from admission to answer: as expected, or later by `caution` standard errors of what was expected."""
+        late = 1.0 + caution * math.sqrt(self._errors_squared / self._weight) if self._weight else 1.0
+        steps = min(self.steps(source_tokens) * late, float(max_steps))
         return steps * (self._step_seconds + self._encode_seconds)
 
     def wait_seconds(self, row_steps: float, row_slots: int) -> float:

@@ -104,13 +104,14 @@ class Engine:
         *,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
+        follows: bool = False,
         on_token: Callable[[tuple[int, ...]], None] | None = None,
     ) -> Ticket:
         """Queue one sentence (`source_ids` as the tokenizer made them, EOS included); safe from any thread.
 
-        `deadline` is a time of the engine's (monotonic) clock. `on_token` gets the ids so far after each step of a
-        sequence with one row, on the worker's thread. Raises InvalidInputError, OverloadedError, DeadlineError or
-        UnavailableError at once.
+        `deadline` is a time of the engine's (monotonic) clock; a sentence that `follows` others of its call may wait
+        for them as long as it likes. `on_token` gets the ids so far after each step of a sequence with one row, on the
+        worker's thread. Raises InvalidInputError, OverloadedError, DeadlineError or UnavailableError at once.
         """
         sequence = Sequence(
             source_ids=self._checked_source(source_ids),
@@ -118,6 +119,7 @@ class Engine:
             max_output_tokens=self._checked_options(options, priority),
             priority=priority,
             deadline=deadline,
+            follows=follows,
             seed=secrets.randbits(63) if options.seed is None else options.seed,
             submitted=self._clock(),
             on_token=on_token,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from service.engine.cost import CostModel
 from service.engine.observer import EngineObserver, RefusalReason
 from service.engine.options import Priority
 from service.engine.sequence import Sequence, SequenceStatus
-from service.errors import DeadlineError, OverloadedError, UnavailableError
+from service.errors import DeadlineRefusalError, OverloadedError, UnavailableError
 
 _LEAST_RETRY_SECONDS = 0.05
 """An engine that has not yet learned how long things take must not invite callers to try again at once."""
@@ -25,7 +26,10 @@ class EngineLimits:
     sequences run, which wait for it; `bulk_time_share` is the part of a worker's time that bulk rows get while
     interactive ones run; `reserved_rows` are rows of each worker that bulk
     work may not take; while both classes wait, interactive gets `interactive_share` of the tokens admitted;
-    `max_overtakes` is how many later sequences may pass one that needs more rows than are free.
+    `max_overtakes` is how many later sequences may pass one that needs more rows than are free. Of the time until its
+    deadline the first sequence of a call may be expected to wait `max_wait_share`: with all of it, an overloaded queue
+    would grow until only short sentences fit behind it. Where others wait, a sequence must be expected to end in time
+    even if it takes longer than usual by `caution` standard errors: what ends too late was decoded for nothing.
     `static_batching` lets a worker take new sequences only when none runs, for comparison.
     """
 
@@ -37,6 +41,8 @@ class EngineLimits:
     reserved_rows: int = 0
     interactive_share: float = 0.8
     max_overtakes: int = 16
+    max_wait_share: float = 0.25
+    caution: float = 1.0
     static_batching: bool = False
 
 
@@ -69,9 +75,9 @@ class Scheduler:
         self._changed = threading.Condition()
         self._waiting: dict[Priority, dict[int, Sequence]] = {priority: {} for priority in Priority}
         self._served = dict.fromkeys(Priority, 0.0)
-        self._deadlines: list[tuple[float, int]] = []  # with the id of the sequence
+        self._latest_starts: list[tuple[float, int]] = []  # with the id of the sequence
         self._tokens = 0
-        self._row_steps = 0.0
+        self._row_steps = dict.fromkeys(Priority, 0.0)
         self._closed = False
 
     def __len__(self) -> int:
@@ -80,7 +86,7 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queue `sequence`, or refuse it at once.
 
-        Raises OverloadedError when the queue is full, DeadlineError when it is not expected to finish in time,
+        Raises OverloadedError when the queue is full, DeadlineRefusalError when it is not expected to finish in time,
         UnavailableError when draining.
         """
         with self._changed:
@@ -88,17 +94,25 @@ class Scheduler:
                 self._observer.refused(RefusalReason.DRAINING)
                 raise UnavailableError("the service is shutting down")
             tokens = len(sequence.source_ids)
-            wait = self.cost.wait_seconds(self._row_steps, self._row_slots)
+            wait = self.cost.wait_seconds(self._row_steps_before(sequence.priority), self._row_slots)
             full = len(self) >= self._limits.max_waiting_sequences
             if full or (len(self) and self._tokens + tokens > self._limits.max_waiting_tokens):
                 self._observer.refused(RefusalReason.QUEUE_FULL)
                 raise OverloadedError("the queue is full", retry_after_seconds=max(wait, _LEAST_RETRY_SECONDS))
-            run = self.cost.run_seconds(tokens, sequence.max_output_tokens)
-            if sequence.deadline is not None and self._clock() + wait + run > sequence.deadline:
+            if self._is_late(sequence, wait):
                 self._observer.refused(RefusalReason.DEADLINE)
-                raise DeadlineError("the answer is not expected before the deadline")
+                raise DeadlineRefusalError("the answer is not expected before the deadline")
             self._enqueue(sequence)
             self._changed.notify()
+
+    def _is_late(self, sequence: Sequence, wait: float) -> bool:
+        """Whether it is not expected to be answered in time, or only after too long a wait."""
+        if sequence.deadline is None:
+            return False
+        caution = self._limits.caution if len(self) else 0.0
+        run = self.cost.run_seconds(len(sequence.source_ids), sequence.max_output_tokens, caution=caution)
+        left = sequence.deadline - self._clock()
+        return wait + run > left or (not sequence.follows and wait > self._limits.max_wait_share * left)
 
     def _enqueue(self, sequence: Sequence) -> None:
         waiting = self._waiting[sequence.priority]
@@ -107,7 +121,13 @@ class Scheduler:
         waiting[id(sequence)] = sequence
         self._count(sequence, 1)
         if sequence.deadline is not None:
-            heapq.heappush(self._deadlines, (sequence.deadline, id(sequence)))
+            heapq.heappush(self._latest_starts, (self._latest_start(sequence), id(sequence)))
+
+    def _latest_start(self, sequence: Sequence) -> float:
+        """When its decoding must begin to end by its deadline, as far as is known; never without one."""
+        if sequence.deadline is None:
+            return math.inf
+        return sequence.deadline - self.cost.run_seconds(len(sequence.source_ids), sequence.max_output_tokens)
 
     def _least_served(self) -> float:
         busy = [self._served[priority] for priority, waiting in self._waiting.items() if waiting]
@@ -115,9 +135,10 @@ class Scheduler:
 
     def _count(self, sequence: Sequence, sign: int) -> None:
         self._tokens += sign * len(sequence.source_ids)
-        self._row_steps += sign * self.cost.steps(len(sequence.source_ids)) * sequence.row_demand
-        if not len(self):
-            self._row_steps = 0.0  # expectations change while a sequence waits, so the sum drifts
+        priority = sequence.priority
+        self._row_steps[priority] += sign * self.cost.steps(len(sequence.source_ids)) * sequence.row_demand
+        if not self._waiting[priority]:
+            self._row_steps[priority] = 0.0  # expectations change while a sequence waits, so the sum drifts
         self._observer.queue(len(self), self._tokens)
 
     def schedule(self, room: Room) -> list[Sequence]:
@@ -163,10 +184,19 @@ class Scheduler:
                 passed.append(sequence)
         return None
 
-    def _charge(self, sequence: Sequence) -> None:
+    def _share(self, priority: Priority) -> float:
         share = self._limits.interactive_share
-        weight = share if sequence.priority is Priority.INTERACTIVE else 1.0 - share
-        self._served[sequence.priority] += len(sequence.source_ids) * sequence.row_demand / weight
+        return share if priority is Priority.INTERACTIVE else 1.0 - share
+
+    def _row_steps_before(self, priority: Priority) -> float:
+        """Row steps that are taken up before a newcomer: all of its own class, and of the other its share meanwhile."""
+        own, share = self._row_steps[priority], self._share(priority)
+        others = sum(self._row_steps.values()) - own
+        return own + min(others, own * (1.0 - share) / share)
+
+    def _charge(self, sequence: Sequence) -> None:
+        spent = len(sequence.source_ids) * sequence.row_demand
+        self._served[sequence.priority] += spent / self._share(sequence.priority)
 
     def _remove(self, sequence: Sequence) -> None:
         del self._waiting[sequence.priority][id(sequence)]
@@ -182,15 +212,19 @@ class Scheduler:
             return True
 
     def expire(self) -> list[Sequence]:
-        """Take out the waiting sequences whose deadline has passed."""
+        """Take out the waiting sequences that are not expected to end in time any more, even if they started now."""
         with self._changed:
             expired: list[Sequence] = []
             now = self._clock()
-            while self._deadlines and self._deadlines[0][0] <= now:
-                key = heapq.heappop(self._deadlines)[1]
+            while self._latest_starts and self._latest_starts[0][0] <= now:
+                key = heapq.heappop(self._latest_starts)[1]
                 sequence = next((waiting[key] for waiting in self._waiting.values() if key in waiting), None)
                 # One that has left is not kept for its deadline's sake, so another may have its id by now.
-                if sequence is not None and sequence.deadline is not None and sequence.deadline <= now:
+                if sequence is None:
+                    continue
+                if (latest := self._latest_start(sequence)) > now:
+                    heapq.heappush(self._latest_starts, (latest, key))
+                else:
                     self._remove(sequence)
                     sequence.status = SequenceStatus.FINISHED
                     expired.append(sequence)

@@ -74,8 +74,9 @@ class DecodingResult:
 class Sequence:
     """The engine's own record of a sentence: what was asked, and where it stands.
 
-    `rows` are its row slots in lane order. `trace` keeps, for sequences that asked for alignments, each step's
-    alignment queries (lanes, head) and the lane that each lane came from.
+    `follows` says that others of its call were accepted before. `rows` are its row slots in lane order. `trace` keeps,
+    for sequences that asked for alignments, each step's alignment queries (lanes, head) and the lane that each lane
+    came from.
     """
 
     source_ids: IntArray
@@ -88,6 +89,7 @@ class Sequence:
     on_token: Callable[[tuple[int, ...]], None] | None = None
     future: Future[DecodingResult] = field(default_factory=Future)
     status: SequenceStatus = SequenceStatus.WAITING
+    follows: bool = False
     cancelled: bool = False
     overtaken: int = 0
     scheduled: float = 0.0

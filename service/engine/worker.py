@@ -133,7 +133,11 @@ class Worker:
     def _drop_ended(self) -> None:
         now = self._clock()
         for sequence in self._scheduler.expire():
-            self._answer(sequence, FinishReason.DEADLINE, DeadlineError("the deadline passed while waiting"))
+            self._answer(
+                sequence,
+                FinishReason.DEADLINE,
+                DeadlineError("after the wait no answer is expected before the deadline"),
+            )
         cancelled = [each for each in self._running if each.cancelled]
         if cancelled:
             self._end(cancelled, FinishReason.CANCELLED, CancelledError("cancelled by the caller"))

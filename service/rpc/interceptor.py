@@ -12,7 +12,14 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from service.errors import DragomanError, InvalidInputError, OverloadedError, QuotaError
+from service.errors import (
+    DeadlineRefusalError,
+    DragomanError,
+    InvalidInputError,
+    OverloadedError,
+    QuotaError,
+    UnauthenticatedError,
+)
 from service.logging import describe_failure, get_logger
 from service.metrics import Metrics, exemplar, length_class
 from service.rpc.authentication import Authenticator, Caller
@@ -174,6 +181,8 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
             get_logger().error("call_failed", method=call.method, **describe_failure(error))
         if isinstance(error, QuotaError) and call.caller is not None:
             self._metrics.token_refusals.labels(call.caller.name, error.limit).inc()
+        if isinstance(error, (OverloadedError, DeadlineRefusalError, UnauthenticatedError)):
+            self._metrics.refusal_seconds.labels(call.method).observe(call.seconds)
         self._ended(call, answer.code)
         trailing_metadata = ((REQUEST_ID_KEY, call.request_id), *answer.trailing_metadata())
         await context.abort(answer.code, answer.status.message, trailing_metadata)

@@ -165,6 +165,7 @@ class DecodingRun:
             job.options,
             priority=self._priority,
             deadline=self._deadline,
+            follows=self._next > 0 or self._patient,
             on_token=on_token,
         )
         self._pending[index] = pending

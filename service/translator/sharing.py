@@ -46,6 +46,7 @@ class _Waiter:
     priority: Priority
     deadline: float | None
     on_token: OnToken | None
+    follows: bool
     future: Future[DecodingResult] = field(default_factory=Future)
     flight: _Flight | None = None
     left: bool = False
@@ -91,13 +92,16 @@ class SharedDecoding:
         priority: Priority,
         deadline: float | None,
         on_token: OnToken | None,
+        follows: bool = False,
     ) -> PendingDecoding:
         """As `Engine.submit` of the model's engine."""
         if self._cache is None or not model.repeatable or (options.sampling and options.seed is None):
-            ticket = model.engine.submit(source_ids, options, priority=priority, deadline=deadline, on_token=on_token)
+            ticket = model.engine.submit(
+                source_ids, options, priority=priority, deadline=deadline, follows=follows, on_token=on_token
+            )
             return PendingDecoding(origin=Origin.UNSHARED, future=ticket.future, cancel=ticket.cancel)
         key = DecodingKey((model.id, model.version), options, source_ids)
-        waiter = _Waiter(priority, deadline, on_token)
+        waiter = _Waiter(priority, deadline, on_token, follows)
         waiter.future.set_running_or_notify_cancel()  # answers come from us alone
         origin = self._provide(model.engine, key, waiter, self._cache)
         return PendingDecoding(origin=origin, future=waiter.future, cancel=partial(self._leave, waiter))
@@ -126,6 +130,7 @@ class SharedDecoding:
             key.options,
             priority=flight.priority,
             deadline=flight.deadline,
+            follows=waiter.follows,
             on_token=flight.tell if flight.streams else None,
         )
         with self._lock:

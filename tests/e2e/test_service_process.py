@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dragoman.v1 import translation_pb2 as pb
@@ -243,6 +244,56 @@ def test_the_shell_client_translates_draws_and_fails_in_one_line(service: Servic
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith("client: NOT_FOUND: ")
     assert len(failed.stderr.splitlines()) == 1
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One of the service's commands, to its end."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_guarded_service_is_used_as_its_page_says(tiny_bundle: Path, tmp_path: Path) -> None:
+    """TLS and tokens from the command line; who has both is answered, and probes need neither."""
+    files = {name: tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem", "tokens.toml", "token.txt")}
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(files["ca.pem"])
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(files["key.pem"])
+    issued.cert_chain_pems[0].write_to_path(files["cert.pem"])
+    made = run("service.tokens", "new", "shell", "--file", str(files["tokens.toml"]))
+    files["token.txt"].write_text(made.stdout)
+    options = [
+        "--tls-certificate",
+        files["cert.pem"],
+        "--tls-key",
+        files["key.pem"],
+        "--tokens-file",
+        files["tokens.toml"],
+    ]
+    service = Service(tiny_bundle, *map(str, options))
+    try:
+        call = ["--address", service.address, "--source", "en", "--target", "de", "--ca", str(files["ca.pem"]), "Yes."]
+        done = run("service.client", *call, "--token-file", str(files["token.txt"]))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+        refused = run("service.client", *call)
+        assert refused.stderr.startswith("client: UNAUTHENTICATED: ")
+        wrong = run("service.client", *call, "--token-file", str(tmp_path / "none"))
+        assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1)
+        assert run("service.health_probe", service.health_address, "readiness").returncode == 0
+        service.process.send_signal(signal.SIGTERM)
+        assert service.finish() == 0
+        assert made.stdout.strip() not in "".join(service.log)
+    finally:
+        service.process.kill()
+        service.finish()
+
+
+def test_unusable_credentials_are_refused_at_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    """One line that names the setting."""
+    line = refused(tiny_bundle, "--tls-certificate", str(tmp_path / "none"), "--tls-key", str(tmp_path / "none"))
+    assert line.startswith("service: --tls-certificate: ")
+    assert refused(tiny_bundle, "--tokens-file", str(tmp_path / "none")).startswith("service: --tokens-file: ")
 
 
 def test_nobody_there_is_one_line() -> None:

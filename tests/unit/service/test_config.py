@@ -41,6 +41,9 @@ def test_bundles_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         (["--bundle", "a", "--drain-seconds", "-1"], "--drain-seconds: "),
         (["--bundle", "a", "--row-slots", "4", "--reserved-rows", "4"], "settings: --reserved-rows"),
         (["--bundle", "a", "--max-queued-sequences", "8"], "settings: --sentences-in-flight"),
+        (["--bundle", "a", "--tls-certificate", "x"], "settings: --tls-certificate and --tls-key"),
+        (["--bundle", "a", "--tls-client-ca", "x"], "settings: --tls-client-ca needs"),
+        (["--bundle", "a", "--health-port", "-1"], "--health-port: "),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(arguments: list[str], start: str) -> None:
