@@ -5,10 +5,12 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -66,6 +68,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="folder for the bundle, log and picture (%(default)s)"
     )
+    parser.add_argument("--stay", action="store_true", help="go on serving after step 5, for the page, until Ctrl-C")
     return parser.parse_args(arguments)
 
 
@@ -148,9 +151,10 @@ def demonstrate(arguments: argparse.Namespace) -> None:
     else:
         export(arguments.checkpoint, arguments.precision, bundle)
     begin(2, "Serve: python -m service, a process of its own")
-    with ServerProcess(bundle=bundle, log=output / "demo-server.log") as server:
+    with ServerProcess(bundle=bundle, log=output / "demo-server.log", options=["--page"]) as server:
         server.start(timeout_seconds=START_SECONDS)
         print(f"      gRPC on port {server.grpc_port}, metrics on port {server.metrics_port}")
+        print(f"      a page to try it in a browser: http://127.0.0.1:{server.metrics_port}/")
         with TranslationClient(f"127.0.0.1:{server.grpc_port}") as client:
             begin(3, f"Translate: {len(SENTENCES)} sentences into {', '.join(LANGUAGES.values())}, over gRPC")
             translate(client)
@@ -158,6 +162,10 @@ def demonstrate(arguments: argparse.Namespace) -> None:
             show_alignment(client, bundle, output / "demo-alignment.png")
         begin(5, "Measure: latency quantiles, read back from /metrics")
         print_latencies(server.metrics_port)
+        if arguments.stay:
+            print(f"      serving until Ctrl-C; the page: http://127.0.0.1:{server.metrics_port}/", flush=True)
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
         begin(6, "Stop: SIGTERM")
         code = server.stop(grace_seconds=STOP_SECONDS)
         if code != 0:

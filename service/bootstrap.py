@@ -8,6 +8,7 @@ import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from importlib.metadata import distributions
+from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc import aio
@@ -21,6 +22,7 @@ from service.models.folders import BundleFolders
 from service.models.loading import ModelLoader, RunnerLoader
 from service.models.registry import ModelRegistry
 from service.models.watch import watch_bundles
+from service.page.application import add_page
 from service.rpc.authentication import Authenticator
 from service.rpc.credentials import TlsFiles, server_credentials
 from service.rpc.health import HealthStates, build_health_server
@@ -61,7 +63,9 @@ class Application:
         tls = tls_credentials(settings)
         port = bind(self.server, settings.host, settings.port, setting="--port", credentials=tls)
         health_port = bind(self.health_server, settings.host, settings.health_port, setting="--health-port")
-        metrics_port = serve_metrics(self.metrics, settings)
+        http_server = serve_metrics(self.metrics, settings)
+        if settings.page:
+            add_page(http_server, self.servicer, self.interceptor, self.metrics)
         await self.health_server.start()
         await self.server.start()
         await self.health.set_ready(ready=False)
@@ -75,7 +79,7 @@ class Application:
                 cache = build_cache(settings, self.metrics)
                 self.servicer.open(Translator(self.catalogue, translator_limits(settings), cache=cache))
                 await self.health.set_ready(ready=True)
-                announce(settings.host, port, metrics_port, health_port)
+                announce(settings.host, port, http_server.server_port, health_port)
             await self.stop.wait()
             await self._drain()
         finally:
@@ -227,14 +231,14 @@ def translator_limits(settings: Settings) -> TranslatorLimits:
     )
 
 
-def serve_metrics(metrics: Metrics, settings: Settings) -> int:
-    """The port on which /metrics is served. Raises ConfigError if it cannot."""
+def serve_metrics(metrics: Metrics, settings: Settings) -> WSGIServer:
+    """The HTTP server of /metrics, on a thread of its own. Raises ConfigError if it cannot listen."""
     try:
         server, _ = start_http_server(settings.metrics_port, addr=settings.host, registry=metrics.registry)
     except OSError as error:
         place = f"{settings.host}:{settings.metrics_port}"
         raise ConfigError(f"--metrics-port: cannot listen on {place}: {os.strerror(error.errno or 0)}") from None
-    return int(server.server_port)
+    return server
 
 
 async def watch_engines(registry: ModelRegistry, health: HealthStates, settings: Settings) -> None:

@@ -174,6 +174,10 @@ class Settings(BaseSettings):
     reflection: bool = True
     """Serve gRPC server reflection, for grpcurl and buf curl."""
 
+    page: bool = False
+    """Serve, at the root of the metrics port, a page where people try translations and watch the batch. It asks for no
+    token, so that it is refused together with `tokens-file`."""
+
     tracing: bool = False
     """Send a trace of each call over OTLP, as OpenTelemetry's own variables (OTEL_...) say; needs dragoman[tracing]."""
 
@@ -211,6 +215,8 @@ class Settings(BaseSettings):
             raise ValueError("--tls-certificate and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("--tls-client-ca needs --tls-certificate")
+        if self.page and self.tokens_file is not None:
+            raise ValueError("--page asks for no token: it cannot be served with --tokens-file")
         if self.reserved_rows >= self.row_slots:
             raise ValueError("--reserved-rows must be less than --row-slots")
         if self.sentences_in_flight > self.max_queued_sequences:

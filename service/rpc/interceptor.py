@@ -72,6 +72,31 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         """Returns when no call of a translation service runs."""
         await self._idle.wait()
 
+    @contextmanager
+    def accounted(self, call: Call) -> Iterator[None]:
+        """Around a call that came by another way than gRPC: the same bound, metrics, trace and log line.
+
+        Errors go on to the caller. Raises OverloadedError.
+        """
+        self._refuse_if_full()
+        enter_call(call)
+        structlog.contextvars.bind_contextvars(request_id=call.request_id)
+        with self._counted(call.method):
+            try:
+                yield
+            except Exception as error:
+                code = error_status(error, request_id=call.request_id).code
+                if code is grpc.StatusCode.INTERNAL:
+                    get_logger().error("call_failed", method=call.method, **describe_failure(error))
+                self._ended(call, code)
+                raise
+            else:
+                self._ended(call, grpc.StatusCode.OK)
+
+    def _refuse_if_full(self) -> None:
+        if self._running >= self._max_calls:
+            raise OverloadedError("this server has all the calls it may", retry_after_seconds=_FULL_RETRY_SECONDS)
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
@@ -90,8 +115,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
 
     def _admit(self, details: grpc.HandlerCallDetails) -> Caller | None:
         """Who calls. Raises OverloadedError, UnauthenticatedError."""
-        if self._running >= self._max_calls:
-            raise OverloadedError("this server has all the calls it may", retry_after_seconds=_FULL_RETRY_SECONDS)
+        self._refuse_if_full()
         if self._authenticator is None:
             return None
         return self._authenticator.caller_of(details.invocation_metadata or ())

@@ -1,6 +1,7 @@
 """`make demo`'s program, as a process: it works from end to end, and says in one line when it does not."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def test_the_demo_exports_serves_translates_measures_and_stops(
     assert "36 calls at once" in result.stdout
     for phase in ("request", "queue", "encode", "decode", "detokenize"):
         assert any(line.split()[:1] == [phase] for line in result.stdout.splitlines()), phase
+    assert re.search(r"in a browser: http://127\.0\.0\.1:\d+/\n", result.stdout)
     assert "exit code 0" in result.stdout
     assert servers_of(tmp_path) == []
 
