@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
 export TORCH_FLAGS ?=
-.PHONY: help install demo test test-all loadtest bench bench-peers gpu-smoke deploy-check lint format proto proto-baseline clean
+.PHONY: help install demo test test-all loadtest bench bench-peers gpu-smoke deploy-check audit lint format proto proto-baseline clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -20,8 +20,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt .ci/install
 
 install: $(VENV)/.installed ## Make .venv with everything in it
 
+# DEMO_FLAGS=--stay goes on serving, for the page.
+DEMO_FLAGS ?=
 demo: $(VENV)/.installed ## Export the bundled model, serve it, translate, show alignments and latencies
-	@$(BIN)/python -m examples.demo
+	@$(BIN)/python -m examples.demo $(DEMO_FLAGS)
 
 # One thread: where cores are shared, OpenMP's threads wait for the one that was preempted.
 test test-all: export OMP_NUM_THREADS ?= 1
@@ -75,6 +77,11 @@ lint: $(VENV)/.installed ## Style, format, strict typing and the wire contract
 	@$(BIN)/buf lint
 	@$(BIN)/buf breaking --against proto/baseline.binpb
 	@echo "lint: ruff, mypy --strict and buf are clean"
+
+AUDIT_OUTPUT ?= build
+audit: $(VENV)/.installed ## Licences of all that is installed, and an SBOM (build/sbom.cdx.json)
+	@$(BIN)/python -m pytest -q tests/unit/test_licences.py
+	@.ci/audit $(VENV) $(AUDIT_OUTPUT)
 
 format: $(VENV)/.installed ## Format the code in place
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
