@@ -99,8 +99,9 @@ class Settings(BaseSettings):
     there to be compared with."""
 
     memory_limit_mib: Annotated[int, Field(ge=0)] = 0
-    """Memory that weights, slots and caches may plan for together; 0 = what the cgroup or the machine has. A plan
-    beyond it is refused at start-up. With `provider` cuda it is the GPU's memory, and 0 sets no limit."""
+    """Memory that weights, slots, keys and values, and the cache of translations may plan for together; 0 = what the
+    cgroup or the machine has. A plan beyond it is refused at start-up. With `provider` cuda it is the GPU's memory, and 0
+    sets no limit."""
 
     provider: Literal["cpu", "cuda"] = "cpu"
     """Where the model runs: cpu takes bundles in fp32 or int8, cuda in fp16."""
@@ -231,10 +232,12 @@ class Settings(BaseSettings):
 
     @property
     def memory_limit_bytes(self) -> int | None:
-        """Memory that may be planned for: as set, else what this process may use; None for a GPU's, if not set."""
-        if self.memory_limit_mib:
-            return self.memory_limit_mib * 2**20
-        return available_memory() if self.provider == "cpu" else None
+        """Memory that models may plan for: as set, else what this process may use, less the cache of translations; with
+        a GPU it is the GPU's, where that cache is not, and None if not set."""
+        limit = self.memory_limit_mib * 2**20 or (available_memory() if self.provider == "cpu" else None)
+        if limit is None or self.provider != "cpu":
+            return limit
+        return max(1, limit - self.cache_mib * 2**20)
 
     @property
     def worker_count(self) -> int:

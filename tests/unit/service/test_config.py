@@ -44,6 +44,8 @@ def test_bundles_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         (["--bundle", "a", "--tls-certificate", "x"], "settings: --tls-certificate and --tls-key"),
         (["--bundle", "a", "--tls-client-ca", "x"], "settings: --tls-client-ca needs"),
         (["--bundle", "a", "--health-port", "-1"], "--health-port: "),
+        (["--bundle", "a", "--page", "--tokens-file", "x"], "settings: --page asks for no token"),
+        (["--bundle", "a", "--cache-mib", "-1"], "--cache-mib: "),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(arguments: list[str], start: str) -> None:
@@ -71,3 +73,22 @@ def test_every_setting_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     for name, field in config.Settings.model_fields.items():
         assert field.description, name
         assert f"--{name.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--memory-limit-mib", "1000", "--cache-mib", "200"], 800 * 2**20),
+        (["--memory-limit-mib", "1000", "--cache-mib", "0"], 1000 * 2**20),
+        (["--cache-mib", "200"], 3800 * 2**20),
+        (["--memory-limit-mib", "100", "--cache-mib", "200"], 1),
+        (["--memory-limit-mib", "1000", "--provider", "cuda"], 1000 * 2**20),
+        (["--provider", "cuda"], None),
+    ],
+)
+def test_the_cache_of_translations_is_part_of_the_memory_plan(
+    arguments: list[str], expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it may take is not there for models; on a GPU's memory it takes nothing."""
+    monkeypatch.setattr(config, "available_memory", lambda: 4000 * 2**20)
+    assert load_settings(["--bundle", "a", *arguments]).memory_limit_bytes == expected

@@ -59,7 +59,9 @@ class Platform:
         self.metrics = Metrics(CollectorRegistry())
         self.catalogue = ModelCatalogue()
         self.translator = Translator(self.catalogue, TranslatorLimits())
-        settings = Settings(bundle_directory=root, workers=1, row_slots=8, memory_limit_mib=memory_limit_mib)
+        settings = Settings(
+            bundle_directory=root, workers=1, row_slots=8, memory_limit_mib=memory_limit_mib, cache_mib=0
+        )
         self.folders = BundleFolders((), root)
         self.runners: list[EchoRunner] = []
         self.made: type[EchoRunner] = EchoRunner
