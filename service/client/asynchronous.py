@@ -52,12 +52,22 @@ class AsyncTranslationClient:
         source: str,
         target: str,
         model: str = "",
+        model_version: str = "",
+        disable_pivot: bool = False,
         options: pb.TranslationOptions | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         request_id: str | None = None,
     ) -> pb.TranslateResponse:
         """All contents translated, in order, or an error."""
-        request = translate_request(contents, source=source, target=target, model=model, options=options)
+        request = translate_request(
+            contents,
+            source=source,
+            target=target,
+            model=model,
+            model_version=model_version,
+            disable_pivot=disable_pivot,
+            options=options,
+        )
         with _errors():
             return await self._stub.Translate(request, timeout=timeout_seconds, metadata=self._metadata(request_id))
 
@@ -68,12 +78,22 @@ class AsyncTranslationClient:
         source: str,
         target: str,
         model: str = "",
+        model_version: str = "",
+        disable_pivot: bool = False,
         options: pb.TranslationOptions | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         request_id: str | None = None,
     ) -> AsyncGenerator[pb.TranslateStreamResponse]:
         """Text deltas as they come, then the end message. Closing the generator cancels the call."""
-        request = stream_request(content, source=source, target=target, model=model, options=options)
+        request = stream_request(
+            content,
+            source=source,
+            target=target,
+            model=model,
+            model_version=model_version,
+            disable_pivot=disable_pivot,
+            options=options,
+        )
         with _errors():
             call = self._stub.TranslateStream(request, timeout=timeout_seconds, metadata=self._metadata(request_id))
             try:

@@ -11,20 +11,46 @@ DEFAULT_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 def translate_request(
-    contents: Sequence[str], *, source: str, target: str, model: str = "", options: pb.TranslationOptions | None = None
+    contents: Sequence[str],
+    *,
+    source: str,
+    target: str,
+    model: str = "",
+    model_version: str = "",
+    disable_pivot: bool = False,
+    options: pb.TranslationOptions | None = None,
 ) -> pb.TranslateRequest:
     """A unary request; also what a bulk item holds."""
     return pb.TranslateRequest(
-        contents=contents, source_language_code=source, target_language_code=target, model=model, options=options
+        contents=contents,
+        source_language_code=source,
+        target_language_code=target,
+        model=model,
+        model_version=model_version,
+        disable_pivot=disable_pivot,
+        options=options,
     )
 
 
 def stream_request(
-    content: str, *, source: str, target: str, model: str = "", options: pb.TranslationOptions | None = None
+    content: str,
+    *,
+    source: str,
+    target: str,
+    model: str = "",
+    model_version: str = "",
+    disable_pivot: bool = False,
+    options: pb.TranslationOptions | None = None,
 ) -> pb.TranslateStreamRequest:
     """A streaming request."""
     return pb.TranslateStreamRequest(
-        content=content, source_language_code=source, target_language_code=target, model=model, options=options
+        content=content,
+        source_language_code=source,
+        target_language_code=target,
+        model=model,
+        model_version=model_version,
+        disable_pivot=disable_pivot,
+        options=options,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from service.bundle import Bundle
@@ -10,6 +11,7 @@ from service.config import Settings
 from service.engine import Engine, EngineLimits, ModelRunner
 from service.logging import get_logger
 from service.metrics import EngineMetrics, Metrics
+from service.models.private_copy import private_copy
 from service.models.self_test import self_test
 from service.runtime import MemoryBudget, MemoryPlan, RuntimeSettings, load_runners, memory_plan
 from service.tokenizer import Tokenizer
@@ -57,7 +59,9 @@ class ModelLoader:
         get_logger().info("memory_plan", model=manifest.model_id, version=manifest.version, plan=str(plan))
         self._budget.spend(plan, model=manifest.model_id)
         try:
-            model = self._start(bundle)
+            # Folders of a directory are there to be changed; those that were named one by one may be large, and stay.
+            with private_copy(bundle) if self._settings.bundle_directory else nullcontext(bundle) as opened:
+                model = self._start(opened)
         except BaseException:
             self._budget.give_back(plan)
             raise

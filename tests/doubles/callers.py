@@ -49,7 +49,7 @@ class Callers:
     ) -> None:
         self._stopping.set()
         await asyncio.gather(*self._tasks)
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def until_more(self, count: int) -> None:
         """Returns after `count` more answers."""

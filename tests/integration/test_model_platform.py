@@ -12,6 +12,7 @@ from grpc import aio
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc as pb_grpc
 from service.bundle import Bundle
+from service.client import TranslationError
 from tests.doubles.callers import Callers
 from tests.doubles.echo_bundle import write_echo_bundle
 from tests.doubles.platform_server import PlatformServer, echo_runners, platform_server
@@ -27,15 +28,12 @@ async def server(tmp_path: Path) -> AsyncIterator[PlatformServer]:
         yield running
 
 
-def asked(source: str, target: str, *, model: str = "", version: str = "", direct: bool = False) -> pb.TranslateRequest:
+def asked(source: str, target: str) -> pb.TranslateRequest:
     """A request for one text of two sentences."""
     return pb.TranslateRequest(
         contents=["I love you. How are you?"],
         source_language_code=source,
         target_language_code=target,
-        model=model,
-        model_version=version,
-        disable_pivot=direct,
     )
 
 
@@ -70,22 +68,22 @@ async def test_the_response_names_the_way_that_a_text_took(server: PlatformServe
 async def test_a_call_may_name_a_version_and_decline_the_way_round(server: PlatformServer) -> None:
     """What is not served so is NOT_FOUND."""
     _, first, second = server.versions
-    async with aio.insecure_channel(server.address) as channel:
-        stub = pb_grpc.TranslationServiceStub(channel)
+    async with server.client() as client:
         for version in (first, second):
-            answer = await stub.Translate(asked("en", "de", model="en-de", version=version))
+            answer = await client.translate(["x"], source="en", target="de", model="en-de", model_version=version)
             assert answer.model_version == version
-        for refused in (
-            asked("zh", "de", direct=True),
-            asked("zh", "de", model="en-de"),
-            asked("en", "de", model="en-de", version="f" * 12),
-        ):
-            with pytest.raises(aio.AioRpcError) as caught:
-                await stub.Translate(refused)
-            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-        listed = await stub.ListModels(pb.ListModelsRequest())
-    defaults = [(model.version, pair.is_default) for model in listed.models for pair in model.language_pairs]
-    assert [is_default for _, is_default in defaults] == [True, True, False]
+            stream = client.stream("x", source="en", target="de", model="en-de", model_version=version)
+            *_, last = [message async for message in stream]
+            assert last.end.model_version == version
+        for model, version, declined in (("", "", True), ("en-de", "", False), ("zh-en", "f" * 12, False)):
+            with pytest.raises(TranslationError) as caught:
+                await client.translate(
+                    ["x"], source="zh", target="de", model=model, model_version=version, disable_pivot=declined
+                )
+            assert caught.value.code is grpc.StatusCode.NOT_FOUND
+        listed = await client.list_models()
+    defaults = [pair.is_default for model in listed for pair in model.language_pairs]
+    assert defaults == [True, True, False]
 
 
 async def test_no_call_fails_while_versions_come_and_go(tmp_path: Path) -> None:
