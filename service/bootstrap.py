@@ -113,7 +113,7 @@ class Application:
     async def _until_idle(self) -> None:
         try:
             async with asyncio.timeout(self.settings.drain_seconds):
-                await self.interceptor.wait_idle()
+                await self.interceptor.accounting.wait_idle()
         except TimeoutError:
             get_logger().warning("drain_timed_out", seconds=self.settings.drain_seconds)
 

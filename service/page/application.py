@@ -125,7 +125,7 @@ class PageApplication:
 
     async def _translate(self, request: pb.TranslateRequest, request_id: str) -> PageAnswer:
         call = Call(method=METHOD, request_id=request_id, client_seconds=DEADLINE_SECONDS)
-        with self._interceptor.accounted(call):
+        with self._interceptor.accounting.accounted(call):
             result = await self._servicer.answer(request_from_proto(request))
         response = response_to_proto(result, request_id=request_id)
         return json_answer(json_format.MessageToDict(response))

@@ -48,7 +48,7 @@ class EdgeServer:
     async def until_idle(self) -> None:
         """Returns when neither the engine nor the edge holds anything any more."""
         await until(lambda: self.engine.waiting == self.engine.running == 0)
-        await asyncio.wait_for(self.interceptor.wait_idle(), 20)
+        await asyncio.wait_for(self.interceptor.accounting.wait_idle(), 20)
 
 
 async def until(holds: Callable[[], bool]) -> None:

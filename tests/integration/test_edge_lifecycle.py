@@ -184,5 +184,5 @@ async def test_health_watchers_do_not_count_as_calls() -> None:
     async with edge_server() as server, aio.insecure_channel(server.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == SERVING
-        await asyncio.wait_for(server.interceptor.wait_idle(), 5)
+        await asyncio.wait_for(server.interceptor.accounting.wait_idle(), 5)
         watch.cancel()
