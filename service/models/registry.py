@@ -41,6 +41,8 @@ class ModelRegistry:
         self._loader = loader
         self._catalogue = catalogue
         self._metrics = metrics
+        for outcome in ("loaded", "refused"):
+            metrics.model_loads.labels(outcome)  # there from the start, so that the first one counts as a rise
         self._wanted: list[Path] = []
         self._served: dict[Path, _Entry] = {}
         self._refused: dict[Path, Fingerprint] = {}
