@@ -278,8 +278,6 @@ def test_a_guarded_service_is_used_as_its_page_says(tiny_bundle: Path, tmp_path:
         assert done.stdout.strip()
         refused = run("service.client", *call)
         assert refused.stderr.startswith("client: UNAUTHENTICATED: ")
-        wrong = run("service.client", *call, "--token-file", str(tmp_path / "none"))
-        assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1)
         assert run("service.health_probe", service.health_address, "readiness").returncode == 0
         service.process.send_signal(signal.SIGTERM)
         assert service.finish() == 0
@@ -287,13 +285,6 @@ def test_a_guarded_service_is_used_as_its_page_says(tiny_bundle: Path, tmp_path:
     finally:
         service.process.kill()
         service.finish()
-
-
-def test_unusable_credentials_are_refused_at_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
-    """One line that names the setting."""
-    line = refused(tiny_bundle, "--tls-certificate", str(tmp_path / "none"), "--tls-key", str(tmp_path / "none"))
-    assert line.startswith("service: --tls-certificate: ")
-    assert refused(tiny_bundle, "--tokens-file", str(tmp_path / "none")).startswith("service: --tokens-file: ")
 
 
 def test_nobody_there_is_one_line() -> None:
