@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -39,6 +41,8 @@ class ModelLoader:
         self._metrics = metrics
         self._runners = runners
         self._budget = MemoryBudget(settings.memory_limit_bytes)
+        self._counting = threading.Lock()  # one model may be loaded while another is unloaded
+        self._known: Counter[tuple[str, ...]] = Counter()
         self._runtime = RuntimeSettings(
             workers=settings.worker_count,
             threads_per_worker=settings.threads_per_worker,
@@ -57,22 +61,26 @@ class ModelLoader:
         """
         manifest, plan = bundle.manifest, memory_plan(bundle, self._runtime)
         get_logger().info("memory_plan", model=manifest.model_id, version=manifest.version, plan=str(plan))
-        self._budget.spend(plan, model=manifest.model_id)
+        with self._counting:
+            self._budget.spend(plan, model=manifest.model_id)
         try:
             # Folders of a directory are there to be changed; those that were named one by one may be large, and stay.
             with private_copy(bundle) if self._settings.bundle_directory else nullcontext(bundle) as opened:
                 model = self._start(opened)
         except BaseException:
-            self._budget.give_back(plan)
+            with self._counting:
+                self._budget.give_back(plan)
             raise
-        self._count(model, plan, sign=1)
+        with self._counting:
+            self._count(model, plan, sign=1)
         return LoadedModel(model=model, plan=plan)
 
     def unload(self, loaded: LoadedModel, *, grace_seconds: float) -> None:
         """Ends the engine; what it has accepted gets `grace_seconds`. The memory goes with the last reference."""
         loaded.model.engine.shutdown(grace_seconds=grace_seconds)
-        self._budget.give_back(loaded.plan)
-        self._count(loaded.model, loaded.plan, sign=-1)
+        with self._counting:
+            self._budget.give_back(loaded.plan)
+            self._count(loaded.model, loaded.plan, sign=-1)
 
     def _start(self, bundle: Bundle) -> ServedModel:
         tokenizer = Tokenizer.load(bundle.directory)
@@ -94,9 +102,11 @@ class ModelLoader:
         metrics.row_slots.labels(model.id).inc(sign * limits.row_slots * settings.worker_count)
         metrics.sentence_slots.labels(model.id).inc(sign * limits.sentence_slots * settings.worker_count)
         info = (model.id, model.version, model.precision, model.provider)
-        if sign > 0:
+        self._known[info] += sign
+        if self._known[info]:
             metrics.model_info.labels(*info).set(1)
         else:
+            del self._known[info]
             metrics.model_info.remove(*info)
 
 

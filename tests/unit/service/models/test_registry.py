@@ -235,6 +235,25 @@ async def test_a_folder_that_goes_takes_its_model_but_no_call(platform: Platform
     assert platform.registry.engines == []
 
 
+async def test_a_version_may_come_back_while_it_drains(platform: Platform) -> None:
+    """It is loaded once more, and what the old engine leaves behind takes nothing of the new one's with it."""
+    version = platform.write("m")
+    await platform.reconcile()
+    route = platform.catalogue.route(model_id="", version="", source="en", target="de", allow_pivot=True)
+    with platform.catalogue.holding(route):
+        shutil.rmtree(platform.root / "m")
+        await platform.reconcile()
+        platform.write("m")
+        await platform.reconcile()
+        assert platform.versions == [version]
+        assert len(platform.registry.engines) == 2
+    await platform.registry.wait_drained()
+    assert (await platform.translate()).model_version == version
+    info = {"model": "echo", "version": version, "precision": "fp32", "provider": "CPUExecutionProvider"}
+    assert platform.metric("model_info", **info) == 1
+    assert platform.metric("row_slots", model="echo") == 8
+
+
 async def test_a_folder_may_get_another_name(platform: Platform) -> None:
     """The model is not loaded again, whether the folder was moved, or copied and removed, or only touched."""
     version = platform.write("a")
