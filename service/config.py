@@ -100,8 +100,8 @@ class Settings(BaseSettings):
 
     memory_limit_mib: Annotated[int, Field(ge=0)] = 0
     """Memory that weights, slots, keys and values, and the cache of translations may plan for together; 0 = what the
-    cgroup or the machine has. A plan beyond it is refused at start-up. With `provider` cuda it is the GPU's memory, and 0
-    sets no limit."""
+    cgroup or the machine has. A plan beyond it is refused at start-up. With `provider` cuda it is the GPU's memory,
+    and 0 sets no limit."""
 
     provider: Literal["cpu", "cuda"] = "cpu"
     """Where the model runs: cpu takes bundles in fp32 or int8, cuda in fp16."""
@@ -176,8 +176,8 @@ class Settings(BaseSettings):
     """Serve gRPC server reflection, for grpcurl and buf curl."""
 
     page: bool = False
-    """Serve, at the root of the metrics port, a page where people try translations and watch the batch. It asks for no
-    token, so that it is refused together with `tokens-file`."""
+    """Serve, at the root of the metrics port, a page where people try translations and watch the batch. It asks nobody
+    who he is, so that it is refused together with `tokens-file` and `tls-client-ca`."""
 
     tracing: bool = False
     """Send a trace of each call over OTLP, as OpenTelemetry's own variables (OTEL_...) say; needs dragoman[tracing]."""
@@ -216,8 +216,8 @@ class Settings(BaseSettings):
             raise ValueError("--tls-certificate and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("--tls-client-ca needs --tls-certificate")
-        if self.page and self.tokens_file is not None:
-            raise ValueError("--page asks for no token: it cannot be served with --tokens-file")
+        if self.page and (self.tokens_file is not None or self.tls_client_ca is not None):
+            raise ValueError("--page lets everybody in: it cannot be served with --tokens-file or --tls-client-ca")
         if self.reserved_rows >= self.row_slots:
             raise ValueError("--reserved-rows must be less than --row-slots")
         if self.sentences_in_flight > self.max_queued_sequences:

@@ -8,10 +8,12 @@ from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from importlib.resources import files
+from typing import TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from dragoman.v1 import translation_pb2 as pb
 from service.errors import InvalidInputError
@@ -36,6 +38,7 @@ _STATIC = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_Response = TypeVar("_Response", bound=Message)
 # Nothing but our own files runs or is fetched, and nobody frames the page.
 _HEADERS = (
     (
@@ -101,7 +104,7 @@ class PageApplication:
                 case "/page/translate":
                     return self._translated(environ, request_id)
                 case "/page/models":
-                    return self._on_loop(self._models())
+                    return _message_answer(self._on_loop(self._models()))
                 case "/page/batch":
                     return json_answer(live_batch(self._metrics))
         except TimeoutError:
@@ -121,20 +124,20 @@ class PageApplication:
             message = f"{length} bytes; a request from the page may have {MAX_BODY_BYTES}"
             return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
         request = _parsed(environ["wsgi.input"].read(int(length)))
-        return self._on_loop(self._translate(request, request_id))
+        return _message_answer(self._on_loop(self._translate(request, request_id)))
 
-    async def _translate(self, request: pb.TranslateRequest, request_id: str) -> PageAnswer:
+    async def _translate(self, request: pb.TranslateRequest, request_id: str) -> pb.TranslateResponse:
         call = Call(method=METHOD, request_id=request_id, client_seconds=DEADLINE_SECONDS)
         with self._interceptor.accounting.accounted(call):
             result = await self._servicer.answer(request_from_proto(request))
-        response = response_to_proto(result, request_id=request_id)
-        return json_answer(json_format.MessageToDict(response))
+        return response_to_proto(result, request_id=request_id)
 
-    async def _models(self) -> PageAnswer:
+    async def _models(self) -> pb.ListModelsResponse:
         translator = self._servicer.serving()
-        return json_answer(json_format.MessageToDict(models_to_proto(translator.catalogue, translator.limits)))
+        return models_to_proto(translator.catalogue, translator.limits)
 
-    def _on_loop(self, work: Coroutine[object, object, PageAnswer]) -> PageAnswer:
+    def _on_loop(self, work: Coroutine[object, object, _Response]) -> _Response:
+        """Runs `work` where translations run, and nothing else: what can be done on this thread holds nobody up."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
@@ -160,6 +163,10 @@ def add_page(server: WSGIServer, servicer: TranslationServicer, interceptor: Cal
     loop = asyncio.get_running_loop()
     server.RequestHandlerClass = PageRequestHandler
     server.set_app(PageApplication(servicer, interceptor, metrics, metrics_application=application, loop=loop))
+
+
+def _message_answer(message: Message) -> PageAnswer:
+    return json_answer(json_format.MessageToDict(message))
 
 
 def _parsed(body: bytes) -> pb.TranslateRequest:

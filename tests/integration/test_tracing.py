@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc import aio
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -19,8 +27,9 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from dragoman.v1 import translation_pb2 as pb
 from dragoman.v1 import translation_pb2_grpc as pb_grpc
-from service import tracing
+from service import bootstrap, tracing
 from service.client import translate_request
+from service.errors import ConfigError
 from service.tracing import Tracing
 from tests.doubles.edge_server import EdgeServer, edge_server
 
@@ -110,6 +119,46 @@ async def test_failed_calls_are_traced_without_any_text(tracer: Tracing, spans: 
     assert attributes_of(failed)["rpc.grpc.status_code"] == grpc.StatusCode.INTERNAL.value[0]
     assert failed.status.status_code is StatusCode.ERROR
     assert "unusual" not in f"{refused.to_json()}{failed.to_json()}"
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Keeps what is sent to it over OTLP."""
+
+    def __init__(self) -> None:
+        self.received: list[ResourceSpans] = []
+
+    def Export(self, request: ExportTraceServiceRequest, context: object) -> ExportTraceServiceResponse:  # noqa: N802
+        """See opentelemetry/proto/collector/trace/v1/trace_service.proto."""
+        self.received.extend(request.resource_spans)
+        return ExportTraceServiceResponse()
+
+
+async def test_spans_go_where_opentelemetrys_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over OTLP, under our service's name; closing sends the last of them."""
+    collector = Collector()
+    receiver = grpc.server(ThreadPoolExecutor(max_workers=1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, receiver)
+    port = receiver.add_insecure_port("127.0.0.1:0")
+    receiver.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    tracer = bootstrap.load_tracer()
+    async with edge_server(tracer=tracer) as server:
+        await call(server, translate_request(["I love you."], source="en", target="de"))
+        await server.until_idle()
+    await asyncio.to_thread(tracer.close)
+    receiver.stop(None)
+    (resource,) = collector.received
+    attributes = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert attributes["service.name"] == "dragoman"
+    names = [span.name for scope in resource.scope_spans for span in scope.spans]
+    assert names == [*PHASES, "dragoman.v1.TranslationService/Translate"]
+
+
+def test_missing_libraries_are_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That says what to install."""
+    monkeypatch.setitem(sys.modules, "service.tracing", None)
+    with pytest.raises(ConfigError, match=r"^--tracing: .*dragoman\[tracing\]"):
+        bootstrap.load_tracer()
 
 
 async def test_tracing_that_is_off_allocates_nothing() -> None:

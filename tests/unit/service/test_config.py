@@ -44,7 +44,11 @@ def test_bundles_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         (["--bundle", "a", "--tls-certificate", "x"], "settings: --tls-certificate and --tls-key"),
         (["--bundle", "a", "--tls-client-ca", "x"], "settings: --tls-client-ca needs"),
         (["--bundle", "a", "--health-port", "-1"], "--health-port: "),
-        (["--bundle", "a", "--page", "--tokens-file", "x"], "settings: --page asks for no token"),
+        (["--bundle", "a", "--page", "--tokens-file", "x"], "settings: --page lets everybody in"),
+        (
+            ["--bundle", "a", "--page", "--tls-certificate", "x", "--tls-key", "y", "--tls-client-ca", "z"],
+            "settings: --page lets everybody in",
+        ),
         (["--bundle", "a", "--cache-mib", "-1"], "--cache-mib: "),
     ],
 )
