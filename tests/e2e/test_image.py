@@ -101,7 +101,7 @@ def test_it_is_small_and_says_what_it_is(podman: Podman) -> None:
     assert found["User"] == "10001:10001"
     assert found["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert found["Labels"]["org.opencontainers.image.version"]
-    assert "127.0.0.1:50052" in json.dumps(found["HealthCheck"])
+    assert "127.0.0.1:50052" in json.dumps(found["Healthcheck"])
 
 
 def test_it_lists_what_it_holds_and_holds_no_tools(podman: Podman) -> None:
