@@ -21,6 +21,7 @@ class CostModel:
         self._source_squared = 0.0
         self._source_steps = 0.0
         self._errors_squared = 0.0
+        self._turns = 0.0
         self._step_seconds = 0.0
         self._encode_seconds = 0.0
 
@@ -42,10 +43,9 @@ class CostModel:
 
     def saw_step(self, *, encode_seconds: float, decode_seconds: float) -> None:
         """A worker's turn took this long."""
-        if not self._step_seconds:
-            self._step_seconds, self._encode_seconds = decode_seconds, encode_seconds
-        self._step_seconds += (1.0 - _MEMORY) * (decode_seconds - self._step_seconds)
-        self._encode_seconds += (1.0 - _MEMORY) * (encode_seconds - self._encode_seconds)
+        self._turns = self._turns * _MEMORY + 1.0  # so that the first ones, which are slow, soon count for little
+        self._step_seconds += (decode_seconds - self._step_seconds) / self._turns
+        self._encode_seconds += (encode_seconds - self._encode_seconds) / self._turns
 
     def steps(self, source_tokens: int) -> float:
         """Decode steps that a sentence of `source_tokens` is expected to take: a least-squares line."""

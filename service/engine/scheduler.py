@@ -14,6 +14,10 @@ from service.engine.options import Priority
 from service.engine.sequence import Sequence, SequenceStatus
 from service.errors import DeadlineRefusalError, OverloadedError, UnavailableError
 
+_FORGETTING_SECONDS = 10.0
+"""An idle engine that refuses what it believes to be too much would never learn that it is wrong: while no step is
+made, its expectations halve in this time."""
+
 _LEAST_RETRY_SECONDS = 0.05
 """An engine that has not yet learned how long things take must not invite callers to try again at once."""
 
@@ -78,6 +82,7 @@ class Scheduler:
         self._latest_starts: list[tuple[float, int]] = []  # with the id of the sequence
         self._tokens = 0
         self._row_steps = dict.fromkeys(Priority, 0.0)
+        self._learned = clock()
         self._closed = False
 
     def __len__(self) -> int:
@@ -109,8 +114,7 @@ class Scheduler:
         """Whether it is not expected to be answered in time, or only after too long a wait."""
         if sequence.deadline is None:
             return False
-        caution = self._limits.caution if len(self) else 0.0
-        run = self.cost.run_seconds(len(sequence.source_ids), sequence.max_output_tokens, caution=caution)
+        run = self._run_seconds(sequence, caution=self._limits.caution if len(self) else 0.0)
         left = sequence.deadline - self._clock()
         return wait + run > left or (not sequence.follows and wait > self._limits.max_wait_share * left)
 
@@ -127,7 +131,12 @@ class Scheduler:
         """When its decoding must begin to end by its deadline, as far as is known; never without one."""
         if sequence.deadline is None:
             return math.inf
-        return sequence.deadline - self.cost.run_seconds(len(sequence.source_ids), sequence.max_output_tokens)
+        return sequence.deadline - self._run_seconds(sequence, caution=0.0)
+
+    def _run_seconds(self, sequence: Sequence, *, caution: float) -> float:
+        forgotten = 0.5 ** ((self._clock() - self._learned) / _FORGETTING_SECONDS)
+        run = self.cost.run_seconds(len(sequence.source_ids), sequence.max_output_tokens, caution=caution)
+        return run * forgotten
 
     def _least_served(self) -> float:
         busy = [self._served[priority] for priority, waiting in self._waiting.items() if waiting]
@@ -233,6 +242,7 @@ class Scheduler:
     def learn(self, finished: list[tuple[int, int]], *, encode_seconds: float, decode_seconds: float) -> None:
         """Tell the cost model of a turn: `finished` holds (source tokens, steps) of each sentence that ended by EOS."""
         with self._changed:
+            self._learned = self._clock()
             self.cost.saw_step(encode_seconds=encode_seconds, decode_seconds=decode_seconds)
             for source_tokens, steps in finished:
                 self.cost.saw_sequence(source_tokens=source_tokens, steps=steps)

@@ -101,6 +101,7 @@ def test_what_has_waited_too_long_is_not_begun(scheduler: Scheduler, clock: Manu
     scheduler.add(sentence(clock, 4.0))
     scheduler.add(sentence(clock, 6.0))
     clock.advance(2.9)
+    scheduler.learn([], encode_seconds=0.0, decode_seconds=STEP_SECONDS)
     assert scheduler.expire() == []
     clock.advance(0.2)
     (late,) = scheduler.expire()
@@ -119,6 +120,26 @@ def test_what_was_learned_meanwhile_counts(scheduler: Scheduler, clock: ManualCl
     assert scheduler.expire() == []
     clock.advance(0.45)
     assert len(scheduler.expire()) == 1
+
+
+def test_an_idle_engine_does_not_refuse_for_ever_after_a_hiccup(scheduler: Scheduler, clock: ManualClock) -> None:
+    """Steps that took long once, as on a machine that was busy, are forgotten while nothing runs."""
+    for _ in range(20):
+        scheduler.learn([], encode_seconds=0.0, decode_seconds=100 * STEP_SECONDS)
+    with pytest.raises(DeadlineError):
+        scheduler.add(sentence(clock, 4.0))
+    clock.advance(60.0)
+    scheduler.add(sentence(clock, 4.0))
+    assert scheduler.expire() == []
+
+
+def test_the_first_step_counts_for_little_soon() -> None:
+    """It pays for what is done once: after fifty turns it is a fiftieth of what is expected."""
+    cost = CostModel()
+    cost.saw_step(encode_seconds=0.0, decode_seconds=5.0)
+    for _ in range(49):
+        cost.saw_step(encode_seconds=0.0, decode_seconds=0.1)
+    assert cost.step_seconds == pytest.approx(0.1 + 4.9 / 50, rel=0.4)
 
 
 def test_caution_grows_with_what_was_not_expected() -> None:
