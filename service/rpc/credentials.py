@@ -30,7 +30,9 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     """Credentials that follow `files`. Raises ConfigError with one line if they cannot be used now."""
     source = _CertificateSource(files)
     return grpc.dynamic_ssl_server_credentials(
-        source.read(), source.changed, require_client_authentication=files.client_ca is not None
+        source.read(),
+        source.changed,  # type: ignore[arg-type]  # the stubs do not know that None changes nothing
+        require_client_authentication=files.client_ca is not None,
     )
 
 

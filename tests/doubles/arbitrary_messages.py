@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -44,7 +44,7 @@ def messages(draw: st.DrawFn, kind: type[SomeMessage]) -> SomeMessage:
     values: dict[str, _Value] = {}
     for field in kind.DESCRIPTOR.fields:
         if draw(st.integers(0, 9)) < (9 if field.name in _KEPT else 2):
-            values[field.name] = draw(_field(field))
+            values[field.name] = draw(_field(cast("FieldDescriptor", field)))
     return kind(**values)
 
 

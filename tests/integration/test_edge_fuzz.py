@@ -68,17 +68,15 @@ class Victim:
 
     async def _send(self, path: str, data: bytes) -> tuple[str, str]:
         """One message; the name of the call's status, or of the worst of a bulk stream's items, and its text."""
-        call: aio.StreamStreamCall[bytes, bytes] = self.channel.stream_stream(path)(iter([data]))
-        answers = []
+        call: aio.StreamStreamCall[bytes, bytes] = self.channel.stream_stream(path, bytes, bytes)(iter([data]))
         try:
-            async for answer in call:
-                answers.append(answer)
+            answers = [answer async for answer in call]
         except aio.AioRpcError as error:
             return error.code().name, error.details() or ""
         if path.endswith("Bulk"):
-            for answer in map(pb.TranslateBulkResponse.FromString, answers):
-                if answer.HasField("error"):
-                    return _name_of(answer.error.code), answer.error.message
+            for item in map(pb.TranslateBulkResponse.FromString, answers):
+                if item.HasField("error"):
+                    return _name_of(item.error.code), item.error.message
         return "OK", ""
 
     async def until_idle(self) -> None:
@@ -107,7 +105,7 @@ def victim() -> Iterator[Victim]:
     async def stop() -> None:
         await found.until_idle()
         assert found.server.metric("dragoman_requests_in_flight", method="Translate") == 0
-        await found.channel.close()
+        await found.channel.close(None)
         await running.__aexit__(None, None, None)
 
     running = edge_server(max_waiting=20_000)

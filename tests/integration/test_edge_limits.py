@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import cast
 
 import grpc
 import pytest
@@ -124,10 +125,10 @@ async def test_connections_have_a_bound() -> None:
             await stubs[2].ListModels(pb.ListModelsRequest())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert (await stubs[0].ListModels(pb.ListModelsRequest())).models
-        await channels[1].close()
+        await channels[1].close(None)
         assert (await stubs[2].ListModels(pb.ListModelsRequest(), wait_for_ready=True, timeout=20)).models
         for each in channels:
-            await each.close()
+            await each.close(None)
 
 
 async def test_one_connection_has_so_many_calls_at_a_time() -> None:
@@ -158,7 +159,8 @@ async def test_calls_of_all_clients_together_have_a_bound() -> None:
                 with pytest.raises(aio.AioRpcError) as caught:
                     await refused
                 assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                assert "grpc-retry-pushback-ms" in dict(caught.value.trailing_metadata())  # type: ignore[call-overload]
+                trailers = dict(cast("Iterable[tuple[str, str]]", caught.value.trailing_metadata()))
+                assert "grpc-retry-pushback-ms" in trailers
         server.runner.gate.set()
         assert all(answer.translations for answer in await asyncio.gather(*calls))
 

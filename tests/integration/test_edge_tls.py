@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -58,9 +59,10 @@ def shown_name(server: EdgeServer, authority: Authority) -> str:
         socket.create_connection((host, int(port)), timeout=20) as connection,
         context.wrap_socket(connection, server_hostname="localhost") as secured,
     ):
-        subject = (secured.getpeercert() or {})["subject"]
-    assert isinstance(subject, tuple)
-    return next(str(value) for ((key, value),) in subject if key == "commonName")
+        shown = secured.getpeercert()
+    assert shown is not None
+    names = cast("tuple[tuple[tuple[str, str], ...], ...]", shown["subject"])
+    return next(value for part in names for key, value in part if key == "commonName")
 
 
 async def test_calls_are_encrypted(authority: Authority) -> None:

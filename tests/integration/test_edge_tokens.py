@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import cast
 
@@ -64,8 +64,8 @@ async def test_every_other_is_refused(server: EdgeServer, token: str, value: str
     metadata = () if value is None else (("authorization", value.format(token=token)),)
     async with aio.insecure_channel(server.address) as channel:
         ours: pb_grpc.TranslationServiceAsyncStub = pb_grpc.TranslationServiceStub(channel)
-        googles = google_grpc.TranslationServiceStub(channel)
-        calls = [
+        googles: google_grpc.TranslationServiceAsyncStub = google_grpc.TranslationServiceStub(channel)
+        calls: list[Callable[[], Awaitable[object]]] = [
             lambda: ours.Translate(pb.TranslateRequest(), metadata=metadata),
             lambda: ours.ListModels(pb.ListModelsRequest(), metadata=metadata),
             lambda: ours.TranslateStream(pb.TranslateStreamRequest(), metadata=metadata).read(),
