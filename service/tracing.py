@@ -118,7 +118,7 @@ class TracedCall:
 def otlp_tracing() -> Tracing:
     """Tracing that sends over OTLP, with settings from the environment."""
     resource = Resource.create({"service.version": version("dragoman")})
-    if resource.attributes["service.name"] in ("", "unknown_service"):
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "dragoman"}))
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -133,14 +133,18 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return ExportTraceServiceResponse()
 
 
-async def test_spans_go_where_opentelemetrys_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over OTLP, under our service's name; closing sends the last of them."""
+@pytest.mark.parametrize(("name_set", "name"), [("", "dragoman"), ("shop-translations", "shop-translations")])
+async def test_spans_go_where_opentelemetrys_variables_say(
+    monkeypatch: pytest.MonkeyPatch, name_set: str, name: str
+) -> None:
+    """Over OTLP, under our service's name or the one that was set; closing sends the last of them."""
     collector = Collector()
     receiver = grpc.server(ThreadPoolExecutor(max_workers=1))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, receiver)
     port = receiver.add_insecure_port("127.0.0.1:0")
     receiver.start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", name_set)
     tracer = bootstrap.load_tracer()
     async with edge_server(tracer=tracer) as server:
         await call(server, translate_request(["I love you."], source="en", target="de"))
@@ -149,7 +153,7 @@ async def test_spans_go_where_opentelemetrys_variables_say(monkeypatch: pytest.M
     receiver.stop(None)
     (resource,) = collector.received
     attributes = {each.key: each.value.string_value for each in resource.resource.attributes}
-    assert attributes["service.name"] == "dragoman"
+    assert attributes["service.name"] == name
     names = [span.name for scope in resource.scope_spans for span in scope.spans]
     assert names == [*PHASES, "dragoman.v1.TranslationService/Translate"]
 
