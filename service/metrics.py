@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
@@ -18,10 +19,11 @@ from prometheus_client import (
 
 from service.engine import FinishReason, RefusalReason, StepRecord, Timings
 from service.gpu_memory import GpuMemoryCollector
+from service.step_histogram import StepCounts, StepHistogram
 
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STEP_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+ROW_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 RATIO_BUCKETS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MODEL = ("model",)
 LENGTH_CLASSES = {"short": 200, "medium": 2_000}
@@ -35,7 +37,7 @@ def length_class(characters: int) -> str:
     return next((name for name, longest in LENGTH_CLASSES.items() if characters <= longest), "long")
 
 
-def exemplar(trace_id: str) -> Mapping[str, str] | None:
+def exemplar(trace_id: str) -> dict[str, str] | None:
     """What links an observation to its trace; None for a call that nobody traces."""
     return {"trace_id": trace_id} if trace_id else None
 
@@ -84,10 +86,10 @@ class Metrics:
         self.first_token_seconds = self._histogram("first_token_seconds", "A sentence's wait for its first token.")
 
     def _define_batching(self) -> None:
-        self.step_seconds = self._histogram(
-            "step_seconds", "Parts of one engine step.", ("model", "phase"), buckets=STEP_BUCKETS
+        self.step_seconds = self._step_histogram(
+            "step_seconds", "Parts of one engine step.", ("model", "phase"), STEP_BUCKETS
         )
-        self.step_rows = self._histogram("step_rows", "Rows decoded in one step.", buckets=ROW_BUCKETS)
+        self.step_rows = self._step_histogram("step_rows", "Rows decoded in one step.", MODEL, ROW_BUCKETS)
         self.encoder_padding_ratio = self._histogram(
             "encoder_padding_ratio", "Share of padding in what one step encodes.", buckets=RATIO_BUCKETS
         )
@@ -137,6 +139,13 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"dragoman_{name}", text, labels, registry=self.registry)
 
+    def _step_histogram(
+        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> StepHistogram:
+        found = StepHistogram(f"dragoman_{name}", text, labels, buckets)
+        self.registry.register(found)
+        return found
+
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"dragoman_{name}", text, labels, registry=self.registry)
 
@@ -144,6 +153,16 @@ class Metrics:
         self, name: str, text: str, labels: tuple[str, ...] = MODEL, *, buckets: tuple[float, ...] = REQUEST_BUCKETS
     ) -> Histogram:
         return Histogram(f"dragoman_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+@dataclass(frozen=True, slots=True)
+class _StepWriters:
+    """Where one worker's thread counts its steps."""
+
+    rows: StepCounts
+    encode: StepCounts
+    decode: StepCounts
+    search: StepCounts
 
 
 class _GaugeShare:
@@ -154,8 +173,9 @@ class _GaugeShare:
         self._value = 0
 
     def set(self, value: int) -> None:
-        self._gauge.inc(value - self._value)
-        self._value = value
+        if value != self._value:
+            self._gauge.inc(value - self._value)
+            self._value = value
 
 
 class EngineMetrics:
@@ -165,10 +185,7 @@ class EngineMetrics:
         # The children are looked up here once: a lookup costs more than what it finds.
         self._metrics = metrics
         self._model = model
-        self._encode_step = metrics.step_seconds.labels(model, "encode")
-        self._decode_step = metrics.step_seconds.labels(model, "decode")
-        self._search_step = metrics.step_seconds.labels(model, "search")
-        self._rows = metrics.step_rows.labels(model)
+        self._steps: dict[int, _StepWriters] = {}
         self._padding_ratio = metrics.encoder_padding_ratio.labels(model)
         self._encoder_tokens = metrics.encoder_tokens.labels(model)
         self._encoder_padding = metrics.encoder_padding.labels(model)
@@ -187,13 +204,14 @@ class EngineMetrics:
 
     def step(self, record: StepRecord) -> None:
         """One engine step ended."""
+        writers = self._steps.get(record.worker) or self._open(record.worker)
         if record.rows:
-            self._rows.observe(record.rows)
-            self._decode_step.observe(record.decode_seconds)
-            self._search_step.observe(record.search_seconds)
+            writers.rows.observe(record.rows)
+            writers.decode.observe(record.decode_seconds)
+            writers.search.observe(record.search_seconds)
             self._new_tokens.inc(record.new_tokens)
         if record.encoded_tokens:
-            self._encode_step.observe(record.encode_seconds)
+            writers.encode.observe(record.encode_seconds)
             self._encoder_tokens.inc(record.encoded_tokens)
             padding = record.padded_tokens - record.encoded_tokens
             self._encoder_padding.inc(padding)
@@ -202,6 +220,16 @@ class EngineMetrics:
             self._copied_bytes.inc(record.copied_bytes)
         if record.full_rows:
             self._full_rows.inc(record.full_rows)
+
+    def _open(self, worker: int) -> _StepWriters:
+        rows, seconds, model = self._metrics.step_rows, self._metrics.step_seconds, self._model
+        phases = [seconds.writer(model, phase) for phase in ("encode", "decode", "search")]
+        writers = _StepWriters(rows.writer(model), *phases)
+        self._steps[worker] = writers
+        # When the engine has gone, which happens while others serve.
+        weakref.finalize(self, rows.retire, [writers.rows])
+        weakref.finalize(self, seconds.retire, phases)
+        return writers
 
     def refused(self, reason: RefusalReason) -> None:
         """A sequence was refused at submission."""

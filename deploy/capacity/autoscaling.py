@@ -45,7 +45,8 @@ def day_of_load(scaling: Scaling, *, peak: float) -> FloatArray:
     load = 0.1 + 0.9 * np.clip(np.sin((hours - 6.0) / 14.0 * np.pi), 0.0, None) ** 1.5
     load = peak * load / load.max()
     burst = (hours > 9.0) & (hours < 9.0 + 1.0 / 6.0)
-    return np.where(burst, 2.0 * load, load)
+    doubled: FloatArray = np.where(burst, 2.0 * load, load)
+    return doubled
 
 
 def follow(

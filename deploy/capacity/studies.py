@@ -94,7 +94,7 @@ def a_day(curve: list[LoadPoint], times: StepTimes, *, peak: float) -> DayResult
     day = follow(load, scaling, rows_at=rows_at, tokens_per_second=tokens, queue_limit=QUEUE_TOKENS)
     offered = float(load.sum()) * tokens * scaling.interval_seconds
     return DayResult(
-        hours=np.arange(len(load)) * scaling.interval_seconds / 3600.0,
+        hours=np.arange(len(load), dtype=np.float64) * (scaling.interval_seconds / 3600.0),
         load=load,
         replicas=day.replicas,
         always=int(np.ceil(load.max() / USUAL)),

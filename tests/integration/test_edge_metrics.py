@@ -27,7 +27,7 @@ async def test_a_traced_call_leaves_an_exemplar_and_its_length_class() -> None:
         answer = stub.Translate(wrong)
         assert await answer.code() is grpc.StatusCode.NOT_FOUND
         await server.until_idle()
-        page = generate_latest(server.metrics.registry).decode()
+        page: str = generate_latest(server.metrics.registry).decode()  # type: ignore[no-untyped-call]
         for name in ("short", "medium"):
             labels = {"method": "Translate", "model": "echo", "length_class": name}
             assert server.metric("dragoman_request_seconds_count", **labels) == 1

@@ -34,7 +34,8 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
     "service.engine": frozenset(),
     "service.runtime": frozenset({"service.engine"}),
     "service.gpu_memory": frozenset(),
-    "service.metrics": frozenset({"service.engine", "service.gpu_memory"}),
+    "service.step_histogram": frozenset(),
+    "service.metrics": frozenset({"service.engine", "service.gpu_memory", "service.step_histogram"}),
     "service.translator": frozenset({"service.engine", "service.tokenizer", "service.segmentation"}),
     "service.tokens": frozenset(),
     "service.rpc": frozenset(

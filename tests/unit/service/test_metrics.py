@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from service import gpu_memory
 from service.engine import EngineObserver, FinishReason, RefusalReason, StepRecord, Timings
-from service.metrics import EngineMetrics, Metrics, exemplar, length_class
+from service.metrics import ROW_BUCKETS, EngineMetrics, Metrics, exemplar, length_class
 
 TIMINGS = Timings(queue_seconds=0.01, encode_seconds=0.02, decode_seconds=0.3, first_token_seconds=0.05, steps=7)
 STEP = StepRecord(
@@ -76,6 +78,39 @@ def test_every_metric_of_ours_has_a_prefix_and_a_help_text() -> None:
     assert b"dragoman_build_info" in generate_latest(registry)
 
 
+def test_steps_of_engines_that_have_gone_stay_counted() -> None:
+    """A model replaced by its next version, and two workers: one sum, which never falls."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+
+    def count() -> float | None:
+        return registry.get_sample_value("dragoman_step_seconds_count", {"model": "m", "phase": "decode"})
+
+    old, new = EngineMetrics(metrics, "m"), EngineMetrics(metrics, "m")
+    old.step(STEP)
+    old.step(replace(STEP, worker=1))
+    new.step(STEP)
+    assert count() == 3
+    del old
+    gc.collect()
+    assert count() == 3
+    new.step(STEP)
+    assert count() == 4
+
+
+def test_a_step_is_counted_where_the_library_would() -> None:
+    """In the first bucket whose bound it does not exceed, and in all above; what exceeds all of them, in the last."""
+    registry, library = CollectorRegistry(), CollectorRegistry()
+    metrics = Metrics(registry)
+    theirs = Histogram("dragoman_step_rows", "x", ("model",), buckets=ROW_BUCKETS, registry=library)
+    for rows in (1, 2, 3, 64, 256, 300):
+        EngineMetrics(metrics, "m").step(replace(STEP, rows=rows))
+        theirs.labels("m").observe(rows)
+    page = generate_latest(registry).decode().splitlines()
+    expected = [line for line in generate_latest(library).decode().splitlines() if "_created" not in line]
+    assert [line for line in page if line.startswith("dragoman_step_rows")] == expected[2:]
+
+
 @pytest.mark.parametrize(
     ("characters", "expected"), [(0, "none"), (1, "short"), (200, "short"), (201, "medium"), (2001, "long")]
 )
@@ -89,9 +124,10 @@ def test_an_exemplar_names_the_trace_on_the_openmetrics_page() -> None:
     registry = CollectorRegistry()
     latency = Metrics(registry).request_seconds.labels("Translate", "m", "short")
     latency.observe(0.002, exemplar(""))
-    assert b"trace_id" not in generate_openmetrics(registry)
+    assert b"trace_id" not in generate_openmetrics(registry)  # type: ignore[no-untyped-call]
     latency.observe(0.002, exemplar("ab" * 16))
-    assert f'# {{trace_id="{"ab" * 16}"}} 0.002'.encode() in generate_openmetrics(registry)
+    page: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+    assert f'# {{trace_id="{"ab" * 16}"}} 0.002'.encode() in page
 
 
 class FakeDriver:
