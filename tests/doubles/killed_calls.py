@@ -31,7 +31,7 @@ async def call_and_kill(
 
     async def one() -> None:
         nonlocal given_up
-        kind, text = numbers.choice("ubs"), " ".join(numbers.choices(WORDS, k=numbers.randint(1, 12)))
+        kind, text = numbers.choice("ubs"), " ".join(numbers.choices(WORDS, k=numbers.randint(1, 6)))
         patience = numbers.uniform(0, longest_seconds) if numbers.random() < killed else None
         async with room:
             try:
