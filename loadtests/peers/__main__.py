@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=15.0, help="at each rate (%(default)s)")
     add("--sweep-seconds", type=float, default=5.0, help="for each closed loop of the sweep (%(default)s)")
     add("--rounds", type=int, default=3, help="(%(default)s)")
+    add("--budget", type=float, default=float("inf"), metavar="SECONDS", help="for one search, sweep and all (no end)")
     add("--setups", type=Path, metavar="FILE", help="take the set-ups from here if it exists, else sweep and write it")
     add("--sweep-only", action="store_true", help="choose the set-ups and end")
     add("--seed", type=int, default=0, help="of arrivals and texts (%(default)s)")
@@ -59,6 +60,7 @@ def plan_of(arguments: argparse.Namespace, search: str) -> Plan:
         source=arguments.source,
         target=arguments.target,
         seed=arguments.seed,
+        budget_seconds=arguments.budget,
     )
 
 

@@ -19,7 +19,8 @@ KINDS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is compared: a search, loads over CTranslate2's closed-loop throughput, how long each is kept up and how
-    often, the languages, and the seed of arrivals and texts."""
+    often, the languages, and the seed of arrivals and texts. No further round begins that would end after
+    `budget_seconds`."""
 
     search: str
     systems: Sequence[str]
@@ -31,6 +32,7 @@ class Plan:
     source: str
     target: str
     seed: int
+    budget_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

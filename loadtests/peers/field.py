@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 from loadtests.arrivals import Phase, phased_arrivals
 from loadtests.bench.processor import others_cpu_seconds, process_cpu_seconds, usable_cores
-from loadtests.capacity import Capacity, closed_loop, find_capacity, throughput
+from loadtests.capacity import Capacity, closed_loop, find_capacity
 from loadtests.measurement import PhaseResult, measure
 from loadtests.peers.comparison import KINDS, Comparison, Plan, SystemResult
-from loadtests.peers.systems import CTRANSLATE2, Models, Setup, best_setup
+from loadtests.peers.systems import CTRANSLATE2, OURS, STATIC, Models, Setup, best_setup
 from loadtests.request import Part, Request, draw_requests
 from loadtests.server_process import ServerProcess
 from loadtests.target import Calls, Target
@@ -21,7 +21,7 @@ from loadtests.target import Calls, Target
 CONNECT_SECONDS = 10.0
 PATIENT_SECONDS = 60.0
 WARM_UP_SHARE = 0.25
-SWEPT_IN_FLIGHT = (8, 32, 64)
+LATENCY_WEIGHT = 0.2
 LIMIT_FACTOR = 5.0
 """The limit for a good answer over CTranslate2's median for calls that are alone."""
 
@@ -45,23 +45,40 @@ class Field:
         self._plan = plan
         self._part = Part(weight=1.0, kind=KINDS[plan.search], texts=texts)
         self._say = say
+        self._ends = time.monotonic() + plan.budget_seconds
 
     async def choose_setups(self) -> dict[str, Setup]:
-        """The best set-up of every system: the most calls per second of which 95% are answered within the limit."""
-        first = Setup()
+        """The best set-up of every system, tried with Poisson arrivals at what its first set-up can just do.
+
+        Ours with static batching runs with the set-up of ours: they are to differ in nothing else.
+        """
         async with AsyncExitStack() as stack:
-            limit = _limit((await self._enter(CTRANSLATE2, first, stack)).capacity)
+            limit = _limit((await self._enter(CTRANSLATE2, Setup(), stack)).capacity)
         self._say(f"{self._plan.search}: an answer is good within {1e3 * limit:.0f} ms")
-        chosen = {}
+        chosen: dict[str, Setup] = {}
         for system in self._plan.systems:
-
-            async def judge(setup: Setup, system: str = system) -> float:
-                return await self._throughput_within(limit, system, setup)
-
-            beam_size = self._part.kind.beam_size
-            chosen[system] = await best_setup(system, beam_size=beam_size, judge=judge)
+            if system == STATIC and OURS in chosen:
+                chosen[system] = chosen[OURS]
+            else:
+                chosen[system] = await self._best_setup(system, limit)
             self._say(f"{self._plan.search}: {system} runs with {chosen[system].describe()}")
         return chosen
+
+    async def _best_setup(self, system: str, limit: float) -> Setup:
+        rate = 0.0
+
+        async def judge(setup: Setup) -> float:
+            nonlocal rate
+            async with AsyncExitStack() as stack:
+                entrant = await self._enter(system, setup, stack)
+                rate = rate or entrant.capacity.per_second
+                target = await self._connect(entrant.process, stack, seconds=limit)
+                result = await self._at(target, 1.0, rate, limit=limit, number=0)
+            score = _score(result, limit)
+            self._say(f"    {system}, {setup.describe()}: at {rate:.1f} calls/s {score:.3f}")
+            return score
+
+        return await best_setup(system, beam_size=self._part.kind.beam_size, judge=judge)
 
     async def compare(self, setups: Mapping[str, Setup]) -> Comparison:
         """Start all servers, let them take turns at each rate, and stop them."""
@@ -74,6 +91,9 @@ class Field:
             targets = {each.system: await self._connect(each.process, stack, seconds=limit) for each in entrants}
             phases: dict[str, list[list[PhaseResult]]] = {each.system: [] for each in entrants}
             for number in range(plan.rounds):
+                if number and time.monotonic() + (time.monotonic() - wall) / number > self._ends:
+                    self._say(f"{plan.search}: no time for round {number + 1}")
+                    break
                 for each in entrants:
                     phases[each.system].append([])
                 for load in plan.loads:
@@ -120,23 +140,6 @@ class Field:
         await target.wait_until_connected(timeout_seconds=CONNECT_SECONDS)
         return target
 
-    async def _throughput_within(self, limit: float, system: str, setup: Setup) -> float:
-        """The highest throughput of closed loops of different sizes whose slowest twentieth keeps the limit; where
-        none does, that of the least, over how much it exceeds it."""
-        best = 0.0
-        seconds = self._plan.sweep_seconds
-        async with AsyncExitStack() as stack:
-            process = stack.enter_context(ServerProcess(self._models.command(system, setup)))
-            target = await self._connect(process, stack, seconds=PATIENT_SECONDS)
-            await closed_loop(target.send, self._requests(), in_flight=max(SWEPT_IN_FLIGHT), seconds=seconds / 2)
-            for in_flight in SWEPT_IN_FLIGHT:
-                calls = await closed_loop(target.send, self._requests(), in_flight=in_flight, seconds=seconds)
-                slow = sorted(ended - began for began, ended in calls)[int(0.95 * len(calls))]
-                rate = throughput(calls, seconds=seconds)
-                best = max(best, rate if slow <= limit else min(rate * limit / slow, 0.5 * rate))
-        self._say(f"    {system}, {setup.describe()}: {best:.1f} calls/s within the limit")
-        return best
-
     async def _at(self, target: Target, load: float, rate: float, *, limit: float, number: int) -> PhaseResult:
         """One phase at `rate`, after a warm-up."""
         seconds = self._plan.seconds
@@ -156,6 +159,13 @@ class Field:
             f"{summary.goodput_per_second:.1f}, p50 {latency.get('p50', 0):.0f} ms, p99 {latency.get('p99', 0):.0f} ms"
             + (f" INVALID {result.invalid}" if result.invalid else "")
         )
+
+
+def _score(result: PhaseResult, limit: float) -> float:
+    """The share of good answers, less a little for slow ones so that two set-ups which lose nothing differ."""
+    summary = result.summary
+    slow = (summary.latency_milliseconds or {}).get("p95", 1e3 * limit)
+    return summary.goodput_per_second * result.seconds / max(1, summary.calls) - LATENCY_WEIGHT * slow / (1e3 * limit)
 
 
 def _limit(reference: Capacity) -> float:
