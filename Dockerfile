@@ -11,7 +11,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY dragoman dragoman
 COPY service service
 COPY deploy/image/build.sh deploy/image/requirements.txt /build/
-RUN sh /build/build.sh '.[server]'
+RUN sh /build/build.sh '.[server,tracing]'
 
 FROM ${GPU_BASE} AS build-gpu
 RUN apt-get update \
@@ -23,7 +23,7 @@ COPY dragoman dragoman
 COPY service service
 COPY deploy/image/build.sh deploy/image/requirements.txt /build/
 # The base image brings CUDA and cuDNN: onnxruntime-gpu without its [cuda,cudnn] extras.
-RUN sh /build/build.sh '.[runtime]' 'onnxruntime-gpu==1.31.1' nvidia-ml-py
+RUN sh /build/build.sh '.[runtime,tracing]' 'onnxruntime-gpu==1.31.1' nvidia-ml-py
 
 FROM ${GPU_BASE} AS gpu
 RUN apt-get update \

@@ -36,3 +36,11 @@ def test_the_chart_gives_the_drain_its_time(repository: Path) -> None:
     values = yaml.safe_load((repository / "deploy/helm/dragoman/values.yaml").read_text(encoding="utf-8"))
     assert values["drainSeconds"] >= Settings.model_fields["drain_seconds"].default
     assert values["readinessGraceSeconds"] >= Settings.model_fields["readiness_grace_seconds"].default
+
+
+def test_the_settings_of_every_values_file_are_the_services_own(repository: Path) -> None:
+    """The chart prefixes them with DRAGOMAN_; a misspelt one would be ignored in silence."""
+    files = [repository / "deploy/helm/dragoman/values.yaml", *(repository / "deploy/helm/values").glob("*.yaml")]
+    used = {name.lower() for file in files for name in yaml.safe_load(file.read_text()).get("settings", {})}
+    assert used
+    assert used - set(Settings.model_fields) == set()
