@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from deploy.check.kserve import errors_of, pod_of
+from deploy.check.podman import PACKAGES
 from deploy.check.tools import HERE, Toolbox, ToolError, find
 
 DEPLOY = HERE.parent
@@ -141,6 +142,7 @@ def check_files(tools: Toolbox) -> Iterable[Outcome]:
     """Dockerfile, YAML, Prometheus."""
     hadolint = tools.program("hadolint")
     yield run("hadolint: Dockerfile", [hadolint, "--config", HERE / "hadolint.yaml", DEPLOY.parent / "Dockerfile"])
+    yield check_compose(tools)
     files = [path for path in DEPLOY.rglob("*.y*ml") if "templates" not in path.parts and not path.is_symlink()]
     yield run("yamllint", [tools.program("yamllint"), "--strict", "-c", HERE / "yamllint.yaml", *files])
     promtool = find("promtool", package="prometheus")
@@ -152,6 +154,16 @@ def check_files(tools: Toolbox) -> Iterable[Outcome]:
         [sys.executable, "-m", "deploy.check.metrics_page"], capture_output=True, text=True, check=True
     )
     yield run("promtool check metrics", [promtool, "check", "metrics"], text=page.stdout)
+
+
+def check_compose(tools: Toolbox) -> Outcome:
+    """The compose file as podman-compose reads it, which asks for podman."""
+    try:
+        find("podman", package=PACKAGES)
+    except ToolError as error:
+        return Outcome(name=f"compose.yaml: skipped, {error}", fault="")
+    command = [tools.program("podman-compose"), "--file", DEPLOY / "compose.yaml", "config", "--quiet"]
+    return run("podman-compose config", command)
 
 
 CHECKS: tuple[Callable[[Toolbox], Iterable[Outcome]], ...] = (check_files, check_chart, check_manifests, check_security)
