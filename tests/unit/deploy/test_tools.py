@@ -27,7 +27,7 @@ def test_only_root_installs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody else is told the package, and apt-get is not run."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something was run"))
-    with pytest.raises(ToolError, match="no-such-program .* only root can install Debian's some-package"):
+    with pytest.raises(ToolError, match=r"no-such-program .* only root can install Debian's some-package"):
         find("no-such-program", package="some-package")
 
 
