@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.grafana.panels import ROWS, Panel
+from deploy.grafana.panels import ROWS
+from deploy.grafana.queries import Panel
 
 OUTPUT = Path(__file__).parent / "dashboards" / "dragoman.json"
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 24, 8, 8
