@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from exporter.model import ModelConfig, TranslationModel
+from exporter.model import TranslationModel
+from exporter.model_config import ModelConfig
 from service.errors import CheckpointError
 
 FORMAT = "dragoman-checkpoint"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.model import DecoderLayer, EncoderLayer, TranslationModel
+from exporter.blocks import DecoderLayer, EncoderLayer
+from exporter.model import TranslationModel
 
 
 def encoder_layers(model: TranslationModel) -> list[EncoderLayer]:

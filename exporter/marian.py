@@ -17,7 +17,8 @@ from torch import Tensor
 
 from exporter.checkpoint import Checkpoint, CheckpointDescription, fill_model, load_weights, read_json
 from exporter.languages import pairs_of
-from exporter.model import Activation, ModelConfig, TranslationModel
+from exporter.model import TranslationModel
+from exporter.model_config import Activation, ModelConfig
 from service.errors import CheckpointError
 from service.tokenizer import Tokenizer
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from exporter.checkpoint import Checkpoint
 from exporter.copying import copy_graph
-from exporter.graphs import padded_vocabulary_size
 from exporter.languages import aliases_of
+from exporter.layer_parts import padded_vocabulary_size
 from exporter.trace import OPSET, TracedGraph, write_graphs
 from exporter.vocabulary import copy_vocabulary
 from service.bundle import (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
+from exporter.node_forms import NodeForms
 from exporter.products import FloatPrecision, IntegerPrecision
 from exporter.products import Precision as GraphPrecision
 from exporter.quantize import Scales
@@ -23,6 +24,7 @@ class Preset:
     integer_weights: bool
     provider: Literal["cpu", "cuda"]
     purpose: str
+    nodes: NodeForms = field(default_factory=NodeForms)
 
 
 PRESETS: Mapping[Precision, Preset] = {

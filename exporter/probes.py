@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.calibration import generated_texts
 from exporter.checkpoint import Checkpoint
+from exporter.greedy import greedy_answers
+from exporter.model import TranslationModel
 from exporter.serving import MAX_OUTPUT_TOKENS, Answers, BundleEngine
 from service.engine import DecodingOptions
 from service.errors import DataError
@@ -76,6 +78,15 @@ def ask(checkpoint: Checkpoint, tokenizer: Tokenizer, texts: Sequence[str]) -> Q
             sources[index] = ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]]
     limits = [min(2 * len(source) + 16, MAX_OUTPUT_TOKENS, longest) for source in sources]
     return Questions(texts=list(texts), sources=sources, limits=limits)
+
+
+def answered_by_pytorch(
+    model: TranslationModel, questions: Questions, *, progress: Callable[[int], None] = lambda sentences: None
+) -> Probes:
+    """Return ``questions`` with the reference's greedy answers."""
+    return Probes(
+        questions=questions, answers=greedy_answers(model, questions.sources, questions.limits, progress=progress)
+    )
 
 
 def answer_greedily(engine: BundleEngine, questions: Questions) -> Answers:

@@ -14,7 +14,7 @@ from exporter.alignment import padded
 from exporter.model import TranslationModel
 from exporter.probes import Probes, answer_greedily, with_eos
 from exporter.serving import engine_over
-from exporter.teacher import Difference
+from exporter.teacher import Difference, disagreements
 from service.engine import Batch, ModelRunner
 from service.errors import ExportError
 from service.graph_names import LANES
@@ -50,8 +50,8 @@ class LogitCase:
 class GreedyProof:
     """Greedy decoding of all probes together.
 
-    ``preferred_otherwise`` lists the steps at which PyTorch prefers another token than the reference answers have;
-    ``differing`` lists the sentences whose answers are not the reference's.
+    ``differing`` lists the sentences whose answers are not the reference's; ``preferred_otherwise`` the steps of these
+    answers at which PyTorch prefers another token, and by how much, where it was asked.
     """
 
     sentences: int
@@ -113,19 +113,15 @@ class Proof:
             raise ExportError(f"proof failed: logits differ by {worst.largest_difference:.2g} ({worst.name})")
         if exact:
             refuse_beyond_ties(self.greedy.preferred_otherwise)
-        if exact and self.greedy.differing:
-            raise ExportError(f"proof failed: greedy answers differ, first of sentence {self.greedy.differing[0]}")
         agreement = min(case.decided_agreement for case in self.logits)
         if not exact and agreement < DECIDED_AGREEMENT:
             raise ExportError(f"proof failed: only {agreement:.1%} of the clear decisions survive quantization")
 
 
-def prove(
-    runner: ModelRunner, model: TranslationModel, probes: Probes, preferred_otherwise: Sequence[Difference]
-) -> Proof:
-    """Measure a bundle's ``runner`` against ``model`` on ``probes``.
+def prove(runner: ModelRunner, model: TranslationModel, probes: Probes, *, explain: bool) -> Proof:
+    """Measure a bundle's ``runner`` against ``model``, which gave the answers of ``probes``.
 
-    ``preferred_otherwise`` is what ``exporter.teacher.disagreements`` found of the probes' answers.
+    ``explain`` asks ``model`` about every step of the answers that differ, which takes long where many do.
     """
     logits = tuple(logit_cases(runner, model, probes))
     independent = rows_independent(runner, probes)
@@ -133,13 +129,27 @@ def prove(
         decoded = answer_greedily(engine, probes.questions)
     answers = with_eos(decoded, model.config.eos_id)
     pairs = zip(answers, probes.answers, strict=True)
+    differing = tuple(index for index, (ours, reference) in enumerate(pairs) if ours != reference)
     greedy = GreedyProof(
         sentences=len(answers),
-        preferred_otherwise=tuple(preferred_otherwise),
-        differing=tuple(index for index, (ours, reference) in enumerate(pairs) if ours != reference),
+        preferred_otherwise=tuple(questioned(model, probes, answers, differing if explain else ())),
+        differing=differing,
         tokens_per_second=decoded.tokens_per_second,
     )
     return Proof(logits=logits, greedy=greedy, rows_independent=independent, answers=answers)
+
+
+def questioned(
+    model: TranslationModel, probes: Probes, answers: Sequence[Sequence[int]], differing: Sequence[int]
+) -> list[Difference]:
+    """Return the steps of the ``differing`` answers at which ``model`` prefers another token."""
+    found = disagreements(
+        model,
+        [probes.sources[index] for index in differing],
+        [answers[index] for index in differing],
+        [probes.questions.limits[index] for index in differing],
+    )
+    return [dataclasses.replace(difference, sentence=differing[difference.sentence]) for difference in found]
 
 
 def logit_cases(runner: ModelRunner, model: TranslationModel, probes: Probes) -> list[LogitCase]:

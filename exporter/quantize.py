@@ -18,11 +18,11 @@ from exporter.model import TranslationModel
 
 ACTIVATION_STEPS = 255
 WEIGHT_STEPS = 127
-SMOOTHING = 0.65
+SMOOTHING = 0.8
 """How much of a channel's size moves to the weights; see docs/performance.md for what was tried."""
 TABLE_SMOOTHING = 0.5
 """The same for the vocabulary table, whose rows are embeddings too."""
-FLOOR = 0.1
+FLOOR = 1.0
 """A channel counts as at least this share of the median one, so that one which sleeps in calibration has room."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Shape = Sequence[int | torch.SymInt]
 MICROSOFT = "com.microsoft"
@@ -146,6 +146,19 @@ def swish(states: Tensor) -> Tensor:
         f"{MICROSOFT}::QuickGelu",
         [states],
         attrs={"alpha": 1.0},
+        dtypes=[states.dtype],
+        shapes=[states.shape],
+        version=1,
+    )
+    return output
+
+
+def skip_layer_norm(states: Tensor, branch: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Return the layer norm of ``states + branch`` (both (..., D)) as one node."""
+    (output,) = torch.onnx.ops.symbolic_multi_out(
+        f"{MICROSOFT}::SkipLayerNormalization",
+        [states, branch, norm.weight, norm.bias],
+        attrs={"epsilon": norm.eps},
         dtypes=[states.dtype],
         shapes=[states.shape],
         version=1,

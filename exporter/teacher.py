@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from exporter.layers import decoder_layers
 from exporter.model import TranslationModel
 
 BATCH_NUMBERS = 2**25
-"""Logits of one batch, padding included."""
+"""Numbers of the widest tensor of one batch, padding included."""
 
 Observer = Callable[[nn.Linear, Tensor], None]
 IdRows = Sequence[Sequence[int]]
@@ -33,33 +34,26 @@ class Difference:
     gap: float
 
 
-def ignored(module: nn.Linear, states: Tensor) -> None:
-    """Observe nothing."""
+@torch.inference_mode()
+def observe(model: TranslationModel, sources: IdRows, answers: IdRows, observer: Observer) -> None:
+    """Show ``observer`` the input (N, I) of every linear map at real positions along ``answers`` (ids with EOS)."""
+    for batch in batches(sources, answers, numbers=model.config.encoder_ffn):
+        ids, source_mask, targets, target_mask = forced(model, sources, answers, batch)
+        with observed(model, observer, source_mask, target_mask):
+            model.decode(targets, model.encode(ids, source_mask), source_mask)
 
 
 @torch.inference_mode()
-def disagreements(
-    model: TranslationModel,
-    sources: IdRows,
-    answers: IdRows,
-    limits: Sequence[int],
-    observer: Observer = ignored,
-    *,
-    progress: Callable[[int], None] = lambda sentences: None,
-) -> list[Difference]:
+def disagreements(model: TranslationModel, sources: IdRows, answers: IdRows, limits: Sequence[int]) -> list[Difference]:
     """Return where ``model`` would have chosen otherwise than ``answers`` do (ids with EOS; padding never chosen).
 
-    The last token of an answer as long as its limit is forced and not asked about. ``observer`` sees the input (N, I)
-    of every linear map at real positions.
+    The last token of an answer as long as its limit is forced and not asked about.
     """
     config = model.config
     differences: list[Difference] = []
-    for batch in batches(sources, answers, vocabulary=config.target_vocabulary_size):
-        ids, source_mask = padded([sources[index] for index in batch], fill=config.eos_id)
-        starts = [[config.decoder_start_id, *answers[index][:-1]] for index in batch]
-        targets, target_mask = padded(starts, fill=config.eos_id)
-        with observed(model, observer, source_mask, target_mask):
-            logits = model(ids, source_mask, targets)
+    for batch in batches(sources, answers, numbers=config.target_vocabulary_size):
+        ids, source_mask, targets, _ = forced(model, sources, answers, batch)
+        logits = model(ids, source_mask, targets)
         logits[:, :, config.pad_id] = -torch.inf
         chosen, _ = padded([answers[index] for index in batch], fill=config.eos_id)
         leads = logits.amax(dim=-1) - logits.gather(2, chosen[:, :, None])[:, :, 0]
@@ -67,16 +61,31 @@ def disagreements(
             asked = min(len(answers[index]), limits[index] - 1)
             for step in leads[row, :asked].nonzero()[:, 0].tolist():
                 differences.append(Difference(sentence=index, step=step, gap=float(leads[row, step])))
-        progress(len(batch))
     return sorted(differences, key=lambda difference: (difference.sentence, difference.step))
 
 
-def batches(sources: IdRows, answers: IdRows, *, vocabulary: int) -> Iterator[list[int]]:
-    """Yield indices of pairs of like length, so that a batch's logits stay within ``BATCH_NUMBERS``."""
+class Forced(NamedTuple):
+    """One batch along given answers: source ids and mask (B, S), target ids that begin with the start token (B, T)."""
+
+    ids: Tensor
+    source_mask: Tensor
+    targets: Tensor
+    target_mask: Tensor
+
+
+def forced(model: TranslationModel, sources: IdRows, answers: IdRows, batch: Sequence[int]) -> Forced:
+    """Return the pairs that ``batch`` numbers, padded."""
+    config = model.config
+    starts = [[config.decoder_start_id, *answers[index][:-1]] for index in batch]
+    return Forced(*padded([sources[index] for index in batch], fill=config.eos_id), *padded(starts, fill=config.eos_id))
+
+
+def batches(sources: IdRows, answers: IdRows, *, numbers: int) -> Iterator[list[int]]:
+    """Yield indices of pairs of like length, so that ``numbers`` of each position stay within ``BATCH_NUMBERS``."""
     lengths = [max(len(source), len(answer)) for source, answer in zip(sources, answers, strict=True)]
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[index] * vocabulary > BATCH_NUMBERS:
+        if batch and (len(batch) + 1) * lengths[index] * numbers > BATCH_NUMBERS:
             yield batch
             batch = []
         batch.append(index)

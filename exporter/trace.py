@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from exporter.graphs import DecoderStepGraph, EncoderGraph
-from exporter.model import ModelConfig
+from exporter.decoder_graph import DecoderStepGraph
+from exporter.encoder_graph import EncoderGraph
+from exporter.model_config import ModelConfig
 from service.errors import ExportError
 from service.graph_names import (
     ENCODER_INPUTS,

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from exporter.checkpoint import CheckpointDescription, LanguagePair, load_checkpoint, save_checkpoint
 from exporter.data import Corpus, parse_corpus, read_pairs
 from exporter.guided_alignment import GuidedHead, links_of_corpora
-from exporter.model import ModelConfig, TranslationModel
+from exporter.model import TranslationModel
+from exporter.model_config import ModelConfig
 from exporter.schedule import LearningRateSchedule
 from exporter.scoring import score
 from exporter.trainer import Trainer, TrainerOptions

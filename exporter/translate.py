@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 
-from exporter.batching import pad
-from exporter.model import TranslationModel, greedy_decode
+from exporter.greedy import greedy_answers
+from exporter.model import TranslationModel
 from service.tokenizer import Tokenizer
 
 Translator = Callable[[Sequence[str]], list[str]]
@@ -45,19 +44,8 @@ class GreedyTranslator:
 
     def translate_ids(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
         """Translate source ids to target ids that end with EOS."""
-        device = self._model.positions.device
-        order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-        answers: list[list[int]] = [[] for _ in sources]
-        while order:
-            rows = [order.pop()]
-            longest = len(sources[rows[0]])
-            while order and (len(rows) + 1) * longest <= self._token_budget:
-                rows.append(order.pop())
-            ids, mask = pad([np.array(sources[row], dtype=np.int32) for row in rows], self._model.config.pad_id)
-            decoded = greedy_decode(self._model, ids.to(device), mask.to(device), max_new_tokens=self._max_new_tokens)
-            for row, answer in zip(rows, decoded, strict=True):
-                answers[row] = answer
-        return answers
+        limits = [self._max_new_tokens] * len(sources)
+        return greedy_answers(self._model, sources, limits, batch_tokens=self._token_budget)
 
 
 def autocast(device: torch.device, *, bf16: bool) -> torch.autocast:

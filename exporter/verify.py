@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from exporter.export import PROOF_SENTENCES
-from exporter.probes import Probes, answer_greedily, ask, probe_texts, read_lines, with_eos
+from exporter.export_options import PROOF_SENTENCES
+from exporter.probes import answered_by_pytorch, ask, probe_texts, read_lines
 from exporter.proof import Proof, beyond_ties, prove
-from exporter.serving import engine_over, open_runner
+from exporter.serving import open_runner
 from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
-from exporter.teacher import disagreements
 from service.bundle import Bundle
 from service.errors import BundleError, ConfigError
 
@@ -82,13 +81,8 @@ def verify(
     if ours != theirs:
         raise BundleError(f"{bundle.directory}: made from a model of another shape than {directory}")
     texts = texts or probe_texts(directory, count=sentences, max_tokens=config.max_positions)
-    questions = ask(checkpoint, tokenizer, texts)
-    runner = open_runner(bundle, threads=threads)
-    with engine_over(runner) as engine:
-        answers = with_eos(answer_greedily(engine, questions), config.eos_id)
-    preferred_otherwise = disagreements(checkpoint.model, questions.sources, answers, questions.limits)
-    probes = Probes(questions=questions, answers=answers)
-    proof = prove(runner, checkpoint.model, probes, preferred_otherwise)
+    probes = answered_by_pytorch(checkpoint.model, ask(checkpoint, tokenizer, texts))
+    proof = prove(open_runner(bundle, threads=threads), checkpoint.model, probes, explain=True)
     fused = bundle.manifest.graphs.decoder.fused_attention > 0
     proof.check(exact=bundle.manifest.precision == "fp32", fused=fused)
     return proof

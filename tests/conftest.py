@@ -37,7 +37,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path) -> Path:
     """The bundle of ``tiny_checkpoint``, fp32."""
-    from exporter.export import ExportOptions, export
+    from exporter.export import export
+    from exporter.export_options import ExportOptions
 
     output = tiny_checkpoint.parent / "bundle-fp32"
     export(tiny_checkpoint, output, ExportOptions(proof_sentences=8, threads=1))
@@ -47,7 +48,8 @@ def tiny_bundle(tiny_checkpoint: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_int8_bundle(tiny_checkpoint: Path) -> Path:
     """The bundle of ``tiny_checkpoint``, int8."""
-    from exporter.export import ExportOptions, export
+    from exporter.export import export
+    from exporter.export_options import ExportOptions
 
     output = tiny_checkpoint.parent / "bundle-int8"
     export(tiny_checkpoint, output, ExportOptions(precision="int8", proof_sentences=8, threads=1))
@@ -57,7 +59,8 @@ def tiny_int8_bundle(tiny_checkpoint: Path) -> Path:
 @pytest.fixture(scope="session")
 def opus_bundles(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles of the OPUS-MT checkpoint by precision."""
-    from exporter.export import ExportOptions, export
+    from exporter.export import export
+    from exporter.export_options import ExportOptions
 
     folder = tmp_path_factory.mktemp("opus")
     for precision in ("fp32", "int8"):
@@ -81,7 +84,8 @@ def results(repository: Path) -> Iterator[dict[str, object]]:
 @pytest.fixture(scope="session")
 def bundled_fp32(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fp32 bundle of the model that comes with the repository."""
-    from exporter.export import ExportOptions, export
+    from exporter.export import export
+    from exporter.export_options import ExportOptions
 
     output = tmp_path_factory.mktemp("bundled") / "fp32"
     export(repository / "models" / "en-defres", output, ExportOptions(precision="fp32", proof_sentences=8))
@@ -91,7 +95,8 @@ def bundled_fp32(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def bundled_int8(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The int8 bundle of the model that comes with the repository."""
-    from exporter.export import ExportOptions, export
+    from exporter.export import export
+    from exporter.export_options import ExportOptions
 
     output = tmp_path_factory.mktemp("bundled") / "int8"
     export(repository / "models" / "en-defres", output, ExportOptions(precision="int8", proof_sentences=8))

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from exporter.export import ExportOptions, export
+from exporter.export import export
+from exporter.export_options import ExportOptions
 from service.bundle import Bundle, Precision
 from service.engine import Batch, ModelRunner, RowCopy
 from service.errors import DragomanError

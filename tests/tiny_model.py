@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from exporter.checkpoint import CheckpointDescription, LanguagePair, save_checkpoint
-from exporter.model import ModelConfig, TranslationModel
+from exporter.model import TranslationModel
+from exporter.model_config import ModelConfig
 from exporter.vocabulary import target_token, train_vocabulary, write_vocabulary
 
 TARGETS = ("de", "fr", "es")

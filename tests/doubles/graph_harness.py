@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from exporter.model import ModelConfig
+from exporter.model_config import ModelConfig
 from service import graph_names as names
 
 Array = npt.NDArray[Any]

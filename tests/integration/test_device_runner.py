@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.export import ExportOptions, Subject, contents_of
+from exporter.assembly import contents_of
+from exporter.export_options import ExportOptions
 from exporter.packaging import write_bundle
 from exporter.sources import Corrections, read_checkpoint
+from exporter.study import Subject
 from service.bundle import Alignment, Bundle
 from service.engine import Batch, Engine, ModelRunner, RowCopy, StepOutput
 from service.errors import BundleError, ConfigError

@@ -20,8 +20,9 @@ from exporter import packaging, trace
 from exporter.__main__ import main
 from exporter.attention_forms import PlainAttention
 from exporter.checkpoint import load_checkpoint
-from exporter.export import ExportOptions, check_options, export
-from exporter.graphs import EncoderGraph
+from exporter.encoder_graph import EncoderGraph
+from exporter.export import export
+from exporter.export_options import ExportOptions, check_options
 from exporter.serving import bundle_engine
 from service.bundle import Bundle
 from service.engine import DecodingOptions
@@ -155,7 +156,7 @@ def test_attention_that_is_not_fused_stops_the_export(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were the fused form to come out as plain products, the export would say so and write nothing."""
-    monkeypatch.setattr("exporter.export.FusedAttention", PlainAttention)
+    monkeypatch.setattr("exporter.assembly.FusedAttention", PlainAttention)
     with pytest.raises(ExportError, match="0 fused attention nodes"):
         export(tiny_checkpoint, tmp_path / "bundle", QUICK)
     assert leftovers(tmp_path) == []

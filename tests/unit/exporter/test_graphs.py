@@ -13,14 +13,19 @@ import pytest
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from exporter.attention_forms import AttentionForm, FusedAttention, PlainAttention
-from exporter.export import check_fused
-from exporter.graphs import AlignmentHead, DecoderStepGraph, EncoderGraph, padded_vocabulary_size
+from exporter.assembly import check_fused
+from exporter.attention import KeysValues
+from exporter.attention_forms import PlainAttention
+from exporter.decoder_graph import AlignmentHead, DecoderStepGraph
+from exporter.encoder_graph import EncoderGraph
+from exporter.layer_parts import padded_vocabulary_size
 from exporter.layers import decoder_layers
-from exporter.model import Activation, KeysValues, ModelConfig, Norm, TranslationModel
+from exporter.model import TranslationModel
+from exporter.model_config import Activation, ModelConfig, Norm
+from exporter.node_forms import NodeForms
 from exporter.products import FloatPrecision, IntegerPrecision, Precision
 from exporter.quantize import InputRanges, activation_scales
-from exporter.teacher import disagreements
+from exporter.teacher import observe
 from exporter.trace import TracedGraph, trace_decoder, trace_encoder, write_graphs
 from service import graph_names as names
 from service.errors import ExportError
@@ -63,10 +68,10 @@ class Traced:
     directory: Path
 
 
-def trace(model: TranslationModel, precision: Precision, form: AttentionForm, directory: Path) -> Traced:
+def trace(model: TranslationModel, precision: Precision, nodes: NodeForms, directory: Path) -> Traced:
     """Trace and write both graphs."""
-    encoder = trace_encoder(EncoderGraph(model, precision, form))
-    decoder = trace_decoder(DecoderStepGraph(model, precision, form, HEAD), model.config, precision.dtype)
+    encoder = trace_encoder(EncoderGraph(model, precision, nodes))
+    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, HEAD), model.config, precision.dtype)
     write_graphs([encoder, decoder], directory)
     return Traced(model, encoder, decoder, directory)
 
@@ -76,28 +81,38 @@ def integer_precision(model: TranslationModel) -> IntegerPrecision:
     generator = torch.Generator().manual_seed(1)
     rows = [torch.randint(3, 700, (12,), generator=generator).tolist() for _ in range(24)]
     ranges = InputRanges()
-    disagreements(model, rows, rows, [99] * len(rows), ranges)
+    observe(model, rows, rows, ranges)
     return IntegerPrecision(activation_scales(model, ranges))
 
 
 @pytest.fixture(scope="module")
 def fused(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     """Post-norm with swish, as OPUS-MT has it, in fp32."""
-    return trace(small_model(), FloatPrecision(), FusedAttention(), tmp_path_factory.mktemp("fused"))
+    return trace(small_model(), FloatPrecision(), NodeForms(), tmp_path_factory.mktemp("fused"))
 
 
 @pytest.fixture(scope="module")
 def integer(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     """The same in int8."""
     model = small_model()
-    return trace(model, integer_precision(model), FusedAttention(), tmp_path_factory.mktemp("integer"))
+    return trace(model, integer_precision(model), NodeForms(), tmp_path_factory.mktemp("integer"))
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     """Pre-norm with GELU, attention unfused."""
     model = small_model(norm="pre", activation="gelu")
-    return trace(model, FloatPrecision(), PlainAttention(), tmp_path_factory.mktemp("plain"))
+    return trace(model, FloatPrecision(), NodeForms(attention=PlainAttention()), tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def other_nodes(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    """Post-norm with swish, every node in its other form."""
+    nodes = NodeForms(swish="Sigmoid, Mul", residual="SkipLayerNormalization")
+    traced = trace(small_model(), FloatPrecision(), nodes, tmp_path_factory.mktemp("other"))
+    assert traced.decoder.operators()["com.microsoft::SkipLayerNormalization"] == 6
+    assert "com.microsoft::QuickGelu" not in traced.decoder.operators()
+    return traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +155,7 @@ def decoding(traced: Traced) -> Decoding:
     return Decoding(state, np.stack(expected), alignments)
 
 
-@pytest.mark.parametrize("form", ["fused", "plain"])
+@pytest.mark.parametrize("form", ["fused", "plain", "other_nodes"])
 def test_log_probabilities_are_pytorchs(form: str, request: pytest.FixtureRequest) -> None:
     """Ragged rows, narrow and wide in one step, garbage beyond every length: the numbers are the model's own."""
     traced: Traced = request.getfixturevalue(form)
@@ -182,7 +197,7 @@ def test_equal_tokens_in_different_chunks_come_in_the_order_of_their_ids(tmp_pat
         model.source_embedding.weight[100:600] = model.source_embedding.weight[100]
         model.final_logits_bias[100:600] = 9.0
         model.final_logits_bias[450] = 9.5
-    traced = trace(model, FloatPrecision(), FusedAttention(), tmp_path)
+    traced = trace(model, FloatPrecision(), NodeForms(), tmp_path)
     decoder = open_graph(tmp_path / "decoder.onnx", threads=1)
     state = random_rows(traced.model.config, 2, longest_past=5, longest_source=5, seed=4)
     found = step(decoder, state, range(2), k=8)[names.TOP_IDS]

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
 from exporter.checkpoint import Checkpoint, LanguagePair
+from exporter.greedy import greedy_decode
 from exporter.marian import load_marian
-from exporter.model import greedy_decode
 from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
 from service.errors import CheckpointError
 from service.tokenizer import Tokenizer

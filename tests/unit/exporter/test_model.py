@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from exporter.model import Activation, ModelConfig, Norm, TranslationModel, greedy_decode, sinusoidal_positions
+from exporter.greedy import greedy_decode
+from exporter.model import TranslationModel, sinusoidal_positions
+from exporter.model_config import Activation, ModelConfig, Norm
 
 _CONFIG = ModelConfig(
     vocabulary_size=40,

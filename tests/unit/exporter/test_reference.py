@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.export import ExportOptions, export
+from exporter.export import export
+from exporter.export_options import ExportOptions
 from exporter.sources import Corrections
 from service.errors import ConfigError
 from tests.doubles.marian_checkpoints import VARIANTS, make_checkpoint

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from exporter.checkpoint import load_checkpoint
-from exporter.model import TranslationModel, greedy_decode
+from exporter.greedy import greedy_decode
+from exporter.model import TranslationModel
 from exporter.quantize import products_of
-from exporter.teacher import disagreements
+from exporter.teacher import disagreements, observe
 
 SOURCES = [[5, 9, 30, 44, 1], [17, 1], [20, 21, 22, 23, 24, 25, 26, 1]]
 LIMIT = 9
@@ -63,7 +64,7 @@ def test_an_observer_sees_every_product_at_real_positions_only(
     def count(module: nn.Linear, states: Tensor) -> None:
         seen[module] = seen.get(module, 0) + states.shape[0]
 
-    disagreements(model, SOURCES, answers, [LIMIT] * 3, count)
+    observe(model, SOURCES, answers, count)
     source, target = sum(map(len, SOURCES)), sum(map(len, answers))
     firsts = [group[0] for group in products_of(model)]
     crossed = firsts[-2]

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from exporter.__main__ import main
 from exporter.checkpoint import load_checkpoint
-from exporter.model import ModelConfig, TranslationModel
+from exporter.model import TranslationModel
+from exporter.model_config import ModelConfig
 from exporter.optimizer import Optimizers, split_parameters
 from exporter.schedule import Decay, LearningRateSchedule
 from exporter.trainer import smoothed_loss

@@ -1,0 +1,132 @@
+"""One decode step as a torch module that traces to a bundle's decoder graph.
+
+Letters: B sentences of an encoder batch, S source positions, R rows (hypotheses) of a decode step, N narrow sentences
+(one row each), W wide sentences (up to ``LANES`` rows each), H heads, K head size, D = H * K, L decoder layers,
+V padded vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from exporter.blocks import DecoderLayer
+from exporter.cross_attention_graph import Cache, Cross, CrossAttentionGraph, Sentences, cache_of, routes
+from exporter.layer_parts import FeedForwardGraph, Residual, norm_as, padded_vocabulary_size
+from exporter.layers import decoder_layers
+from exporter.model import TranslationModel
+from exporter.node_forms import NodeForms
+from exporter.products import Precision, padded_rows
+from exporter.selection import select
+
+
+class AlignmentHead(NamedTuple):
+    """The cross-attention head whose weights say which source token a target token translates."""
+
+    layer: int
+    head: int
+
+
+class LayerStep(NamedTuple):
+    """States (R, D) after a layer, its cross-attention query (R, D), and its self cache with the new position."""
+
+    states: Tensor
+    query: Tensor
+    cache: Cache
+
+
+class DecoderLayerGraph(nn.Module):
+    """One decoder layer of one step."""
+
+    def __init__(self, source: DecoderLayer, precision: Precision, nodes: NodeForms) -> None:
+        super().__init__()
+        attention, pre_norm, dtype = source.self_attention, source.pre_norm, precision.dtype
+        self.form = nodes.attention
+        self.heads = attention.heads
+        self.query_key_value = precision.product([attention.query, attention.key, attention.value])
+        self.attention_output = precision.product([attention.output])
+        self.cross = CrossAttentionGraph(source.cross_attention, precision, nodes.attention)
+        self.feed_forward = FeedForwardGraph(source.feed_forward, precision, nodes)
+        self.attended = Residual(source.self_attention_norm, pre_norm=pre_norm, dtype=dtype, nodes=nodes)
+        self.crossed = Residual(source.cross_attention_norm, pre_norm=pre_norm, dtype=dtype, nodes=nodes)
+        self.fed = Residual(source.feed_forward_norm, pre_norm=pre_norm, dtype=dtype, nodes=nodes)
+
+    def forward(self, states: Tensor, past_lengths: Tensor, cache: Cache, cross: Cross) -> LayerStep:
+        """Map states (R, D) of one new position per row."""
+        packed = self.query_key_value(self.attended.before(states))[:, None, :]
+        mixed, keys, values = self.form.causal(packed, cache, past_lengths, heads=self.heads)
+        states = self.attended.after(states, self.attention_output(mixed.reshape(-1, mixed.shape[-1])))
+        query: Tensor = self.cross.query(self.crossed.before(states))
+        states = self.crossed.after(states, self.cross(query, cross))
+        states = self.fed.after(states, self.feed_forward(self.fed.before(states)))
+        return LayerStep(states, query, (keys, values))
+
+
+class DecoderStepGraph(nn.Module):
+    """One decode step over R rows, the search's reduction included."""
+
+    positions: Tensor
+    bias: Tensor
+
+    def __init__(
+        self, model: TranslationModel, precision: Precision, nodes: NodeForms, alignment: AlignmentHead | None
+    ) -> None:
+        super().__init__()
+        config = model.config
+        self.heads, self.head_size, self.alignment = config.heads, config.head_size, alignment
+        size = config.target_vocabulary_size
+        rows = padded_vocabulary_size(size)
+        table = padded_rows(model.target_embedding.weight, rows)
+        scale = model.embedding_scale
+        tied = config.tie_output
+        self.vocabulary = precision.vocabulary(table, scale=scale, projection=model.output if tied else None)
+        projected = table if tied else padded_rows(model.output.weight, rows)
+        self.projection = (
+            self.vocabulary if tied else precision.vocabulary(projected, scale=1.0, projection=model.output)
+        )
+        bias = F.pad(model.final_logits_bias.detach(), (0, rows - size), value=-torch.inf)
+        self.register_buffer("bias", bias.to(precision.dtype))
+        self.register_buffer("positions", model.positions.to(precision.dtype))
+        self.layers = nn.ModuleList([DecoderLayerGraph(layer, precision, nodes) for layer in decoder_layers(model)])
+        self.norm = norm_as(model.decoder.norm, precision.dtype)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        past_lengths: Tensor,
+        self_caches: Sequence[Tensor],
+        narrow_rows: Tensor,
+        narrow_lengths: Tensor,
+        narrow_cross: Sequence[Tensor],
+        wide_rows: Tensor,
+        wide_lengths: Tensor,
+        wide_cross: Sequence[Tensor],
+        lane: Tensor,
+        bans: Tensor,
+        k: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Return the outputs in the order of ``service.graph_names.decoder_outputs``."""
+        narrow, wide = Sentences(narrow_rows, narrow_lengths), Sentences(wide_rows, wide_lengths)
+        paths = routes(narrow, wide, lane, heads=self.heads)
+        states = self.vocabulary.embed(input_ids) + F.embedding(past_lengths, self.positions)
+        caches: list[Tensor] = []
+        alignment: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            cross = Cross(paths, narrow, cache_of(narrow_cross, index), wide, cache_of(wide_cross, index))
+            step: LayerStep = layer(states, past_lengths, cache_of(self_caches, index), cross)
+            states = step.states
+            caches += step.cache
+            if self.alignment is not None and self.alignment.layer == index:
+                alignment.append(self.alignment_query(step.query, self.alignment.head))
+        selection = select(self.projection.project(self.norm(states), self.bias), bans, k)
+        return (*selection, *alignment, *caches)
+
+    def alignment_query(self, query: Tensor, head: int) -> Tensor:
+        """Return the scaled query (R, K) of one cross-attention head as float32."""
+        part = query[:, head * self.head_size : (head + 1) * self.head_size].float()
+        return part * (1.0 / math.sqrt(self.head_size))

@@ -1,0 +1,55 @@
+"""What an export is asked to do, and which of it makes no sense together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporter.alignment import REQUIRED_ACCURACY
+from exporter.presets import PRESETS
+from exporter.reference import require_transformers
+from service.bundle import Precision
+from service.errors import ConfigError, DataError
+
+PROOF_SENTENCES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """How to export; texts are the caller's sentences, None where the exporter makes its own."""
+
+    precision: Precision = "fp32"
+    fused: bool = True
+    calibration_texts: Sequence[str] | None = None
+    proof_texts: Sequence[str] | None = None
+    proof_references: Sequence[str] | None = None
+    proof_sentences: int = PROOF_SENTENCES
+    alignment_accuracy: float = REQUIRED_ACCURACY
+    proof_beams: int = 0
+    tune: bool = False
+    threads: int = 2
+
+
+def check_options(options: ExportOptions) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if options.proof_sentences < 8:
+        raise ConfigError("--proof-sentences must be at least 8")
+    if options.proof_beams > 0:
+        require_transformers()
+    if not 0.0 <= options.alignment_accuracy <= 1.0:
+        raise ConfigError("--alignment-accuracy must be 0 to 1")
+    if options.threads < 1:
+        raise ConfigError("--threads must be at least 1")
+    if options.calibration_texts is not None and not PRESETS[options.precision].integer_weights:
+        raise ConfigError(f"--calibration-text has no effect with --precision {options.precision}")
+    if options.proof_references is not None:
+        if options.proof_texts is None:
+            raise ConfigError("--proof-references needs --proof-text")
+        if len(options.proof_references) != len(options.proof_texts):
+            raise DataError(
+                f"{len(options.proof_texts)} proof sentences but {len(options.proof_references)} references"
+            )

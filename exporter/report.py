@@ -1,0 +1,79 @@
+"""What an export measured: the fields of ``report.json`` and the summary a person reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib.metadata import version as distribution_version
+
+from exporter.export_options import ExportOptions
+from exporter.proof import Proof
+from exporter.scoring import score
+from exporter.study import Study, Subject
+from service.bundle import Alignment, Bundle
+
+
+def full_report(subject: Subject, studied: Study, proof: Proof | None, options: ExportOptions) -> dict[str, object]:
+    """Return the fields of ``report.json``."""
+    best = studied.heads.best(required=options.alignment_accuracy)
+    report: dict[str, object] = {
+        "made_with": {name: distribution_version(name) for name in ("onnxruntime", "torch", "onnxscript")},
+        "proof_text": "given" if options.proof_texts is not None else "generated",
+        "proof": "not run: needs a CUDA device" if proof is None else proof.to_report(),
+        "alignment": {
+            "anchors": studied.heads.anchors,
+            "best": None if best is None else best.model_dump(mode="json"),
+            "accuracy": studied.heads.accuracy.round(4).tolist(),
+        },
+    }
+    if studied.clipped_share is not None:
+        text = "given" if options.calibration_texts is not None else "generated"
+        report["calibration"] = {"text": text, "clipped_share": studied.clipped_share}
+    if options.proof_references is not None and proof is not None:
+        decode = subject.tokenizer.decode
+        answers = {"reference": studied.probes.answers, "bundle": proof.answers}
+        report["quality"] = {
+            name: dataclasses.asdict(score([decode(ids) for ids in found], options.proof_references))
+            for name, found in answers.items()
+        }
+    return report
+
+
+def summary(bundle: Bundle, report: Mapping[str, object]) -> str:
+    """Return what a person wants to know of a finished export, a few lines."""
+    manifest = bundle.manifest
+    size = sum(entry.bytes for entry in manifest.files.values()) / 2**20
+    lines = [
+        f"{bundle.directory}: {manifest.model_id} {manifest.version}, {manifest.precision}, {size:.1f} MiB",
+        f"  attention  {manifest.graphs.encoder.fused_attention} fused nodes in the encoder, "
+        f"{manifest.graphs.decoder.fused_attention} in the decode step",
+        f"  alignment  {describe_alignment(manifest.alignment)}",
+    ]
+    proof = report["proof"]
+    if isinstance(proof, dict):
+        worst = max(case["largest_difference"] for case in proof["logits"])
+        greedy = proof["greedy"]
+        lines.append(
+            f"  parity     largest log-probability difference {worst:.2g}; {len(greedy['differing'])} of "
+            f"{greedy['sentences']} greedy answers differ from the reference's"
+        )
+        lines.append(f"  speed      {greedy['tokens_per_second']:.0f} target tokens/s greedy, one worker, here and now")
+    else:
+        lines.append(f"  parity     {proof}")
+    beam = report.get("beam")
+    if isinstance(beam, dict):
+        different = len(beam["differences"])
+        lines.append(f"  beam       {different} of {beam['sentences']} answers differ from transformers', beam 4")
+    quality = report.get("quality")
+    if isinstance(quality, dict):
+        lines += [
+            f"  quality    {name}: BLEU {each['bleu']:.2f}, chrF {each['chrf']:.2f}" for name, each in quality.items()
+        ]
+    return "\n".join(lines)
+
+
+def describe_alignment(alignment: Alignment | None) -> str:
+    """Say which head aligns."""
+    if alignment is None:
+        return "no head is good enough: this model gives no alignments"
+    return f"layer {alignment.layer}, head {alignment.head}, right for {alignment.accuracy:.0%} of copied words"

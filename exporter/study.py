@@ -1,0 +1,93 @@
+"""What PyTorch says of a checkpoint before it is traced: answers to the probes, int8 scales, heads that align."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.alignment import HeadScores, score_heads
+from exporter.calibration import generated_texts
+from exporter.checkpoint import Checkpoint
+from exporter.export_options import ExportOptions
+from exporter.presets import PRESETS
+from exporter.probes import Probes, answered_by_pytorch, ask, probe_texts
+from exporter.quantize import ClippedInputs, InputRanges, Scales, activation_scales
+from exporter.stages import Stages
+from exporter.teacher import observe
+from service.bundle import SEPARATE_VOCABULARY_FILE
+from service.tokenizer import Tokenizer, Vocabulary
+
+CALIBRATION_SENTENCES = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The checkpoint under export."""
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """PyTorch's answers, and what the export needs to know of the model."""
+
+    probes: Probes
+    heads: HeadScores
+    scales: Scales | None
+    clipped_share: float | None
+
+
+def study(subject: Subject, options: ExportOptions, stages: Stages) -> Study:
+    """Let PyTorch answer the probes; where the precision needs it, calibrate and count what the scales clip."""
+    probes = answered(subject, proof_texts(subject, options), stages)
+    scales: Scales | None = None
+    clipped: ClippedInputs | None = None
+    if PRESETS[options.precision].integer_weights:
+        scales = calibrated(subject, options, stages)
+        clipped = ClippedInputs(scales)
+        observe(subject.checkpoint.model, probes.sources, probes.answers, clipped)
+    return Study(
+        probes=probes,
+        heads=scored_heads(subject, probes),
+        scales=scales,
+        clipped_share=None if clipped is None else clipped.share,
+    )
+
+
+def answered(subject: Subject, texts: Sequence[str], stages: Stages) -> Probes:
+    """Return ``texts`` as questions with PyTorch's greedy answers, behind a progress bar."""
+    questions = ask(subject.checkpoint, subject.tokenizer, texts)
+    with stages.counting(len(questions.sources), "sentence") as progress:
+        return answered_by_pytorch(subject.checkpoint.model, questions, progress=progress)
+
+
+def proof_texts(subject: Subject, options: ExportOptions) -> Sequence[str]:
+    """Return the caller's sentences or generated ones."""
+    longest = subject.checkpoint.model.config.max_positions
+    return options.proof_texts or probe_texts(subject.directory, count=options.proof_sentences, max_tokens=longest)
+
+
+def calibrated(subject: Subject, options: ExportOptions, stages: Stages) -> Scales:
+    """Return the activation scale of each product, from what goes in while the calibration text is translated."""
+    texts = options.calibration_texts or generated_texts(
+        subject.directory / "source.spm", count=CALIBRATION_SENTENCES, seed=2
+    )
+    probes = answered(subject, texts, stages)
+    ranges = InputRanges()
+    observe(subject.checkpoint.model, probes.sources, probes.answers, ranges)
+    return activation_scales(subject.checkpoint.model, ranges)
+
+
+def scored_heads(subject: Subject, probes: Probes) -> HeadScores:
+    """Score the cross-attention heads on the probes."""
+    separate = subject.directory / SEPARATE_VOCABULARY_FILE
+    source_pieces = Vocabulary.load(subject.directory / "vocab.json").pieces
+    return score_heads(
+        subject.checkpoint.model,
+        list(zip(probes.sources, probes.answers, strict=True)),
+        source_pieces=source_pieces,
+        target_pieces=Vocabulary.load(separate).pieces if separate.exists() else source_pieces,
+    )
