@@ -134,7 +134,7 @@ class Scheduler:
         return sequence.deadline - self._run_seconds(sequence, caution=0.0)
 
     def _run_seconds(self, sequence: Sequence, *, caution: float) -> float:
-        forgotten = 0.5 ** ((self._clock() - self._learned) / _FORGETTING_SECONDS)
+        forgotten = math.exp2(-(self._clock() - self._learned) / _FORGETTING_SECONDS)
         run = self.cost.run_seconds(len(sequence.source_ids), sequence.max_output_tokens, caution=caution)
         return run * forgotten
 

@@ -56,7 +56,7 @@ async def _call(client: AsyncTranslationClient, kind: str, text: str, *, beam_si
         request = translate_request([text], source="en", target="de", options=options)
 
         async def items() -> AsyncIterator[pb.TranslateBulkRequest]:
-            for number in range(5):
+            for number in range(3):
                 yield pb.TranslateBulkRequest(id=str(number), request=request)
 
         async with aclosing(client.translate_bulk(items())) as answers:

@@ -47,13 +47,13 @@ def gauges(metrics_url: str, name: str) -> list[float]:
 @pytest.mark.full
 @pytest.mark.timeout(1800)
 async def test_a_server_of_its_own_keeps_its_size(bundled_int8: Path, results: dict[str, object]) -> None:
-    """With the real engine: after 12,000 calls, 30% killed, resident memory is within 2% of that after 2,000."""
+    """With the real engine: after 6,000 calls, 30% killed, resident memory is within 2% of that after 1,500."""
     numbers = random.Random(4)
     sizes, killed = [], 0
     with ServerProcess([*SERVICE, "--bundle", bundled_int8]) as server:
         assert server.metrics_url is not None
         async with AsyncTranslationClient(server.address) as client:
-            for calls in (2000, 5000, 5000):
+            for calls in (1500, 2000, 2500):
                 killed += await call_and_kill(
                     client, calls=calls, killed=0.3, at_a_time=24, longest_seconds=0.2, numbers=numbers
                 )
@@ -65,10 +65,10 @@ async def test_a_server_of_its_own_keeps_its_size(bundled_int8: Path, results: d
                 assert values, name
                 assert not any(values), name
     results["killed_calls"] = {
-        "calls": 12_000,
+        "calls": 6000,
         "killed": killed,
         "resident_bytes": sizes,
         "ratio": round(sizes[-1] / sizes[0], 4),
     }
-    assert killed > 1500
+    assert killed > 500
     assert 0 < sizes[-1] < sizes[0] * 1.02
