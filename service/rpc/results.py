@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from service.metrics import Metrics, exemplar
 from service.rpc.call import Call
 from service.translator import SentenceEnd, TranslationResult
@@ -25,7 +23,7 @@ def record_result(metrics: Metrics, call: Call, result: TranslationResult) -> No
         metrics.pivots.labels(result.model_id).inc()
 
 
-def _record_leg(metrics: Metrics, trace: Mapping[str, str] | None, result: TranslationResult) -> None:
+def _record_leg(metrics: Metrics, trace: dict[str, str] | None, result: TranslationResult) -> None:
     model, timings = result.model_id, result.timings
     metrics.tokenize_seconds.labels(model).observe(timings.tokenize_seconds, trace)
     metrics.detokenize_seconds.labels(model).observe(timings.detokenize_seconds, trace)
