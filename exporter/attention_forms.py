@@ -14,7 +14,7 @@ Cache = tuple[Tensor, Tensor]
 
 
 class AttentionForm(Protocol):
-    """The three attentions of a translation model. Letters as in ``exporter.graphs``."""
+    """The three attentions of a translation model. Letters as in ``exporter.decoder_graph``."""
 
     def encoder(self, packed: Tensor, lengths: Tensor, *, heads: int) -> Tensor:
         """Self-attention over packed queries, keys and values (B, S, 3*D); returns (B, S, D)."""
