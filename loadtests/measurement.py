@@ -35,6 +35,11 @@ class PhaseResult:
     generator_cpu_share: float
     invalid: str | None
 
+    @property
+    def sent_per_second(self) -> float:
+        """What a Poisson process of the offered rate really came to."""
+        return self.summary.calls / self.seconds
+
 
 async def measure(
     send: Send,

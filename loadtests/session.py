@@ -67,6 +67,7 @@ Say = Callable[[str], None]
 
 async def run(order: Order, settings: dict[str, str], say: Say) -> Results:
     """Carry `order` out; `say` gets a line about whatever was found. Raises DragomanError."""
+    machine = hardware()
     pin(0, order.cores.generator)
     began = datetime.now(UTC).isoformat(timespec="seconds")
     async with AsyncExitStack() as stack:
@@ -85,7 +86,7 @@ async def run(order: Order, settings: dict[str, str], say: Say) -> Results:
         began=began,
         server=order.address or " ".join(order.command[1:]),
         settings=settings,
-        hardware=hardware(),
+        hardware=machine,
         limit_seconds=subject.limit_seconds,
         ceiling_per_second=ceiling,
         capacity=subject.capacity,

@@ -21,7 +21,7 @@ def write_picture(comparisons: Sequence[Comparison], path: Path) -> None:
     for column, comparison in enumerate(comparisons):
         goodput, latency = panels[0][column], panels[1][column]
         for each in comparison.systems:
-            offered = [phase.offered_per_second for phase in each.rounds[0]]
+            offered = [phase.sent_per_second for phase in each.rounds[0]]
             goodput.plot(offered, _goodputs(each), marker="o", color=COLOURS[each.system], label=each.system)
             for name, style in (("p50", "-"), ("p99", ":")):
                 label, colour = f"{each.system} {name}", COLOURS[each.system]

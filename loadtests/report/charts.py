@@ -30,8 +30,8 @@ def latency_throughput(phases: Sequence[PhaseResult]) -> str:
 def goodput(phases: Sequence[PhaseResult], *, ceiling: float) -> str:
     """Answers within the limit over offered calls, beside all answers and the line of a server without bounds."""
     figure, axes = _figure("offered calls/s", "calls/s")
-    ordered = sorted(phases, key=lambda phase: phase.offered_per_second)
-    offered = [phase.offered_per_second for phase in ordered]
+    ordered = sorted(phases, key=lambda phase: phase.sent_per_second)
+    offered = [phase.sent_per_second for phase in ordered]
     good = [phase.summary.goodput_per_second for phase in ordered]
     axes.plot(offered, good, marker="o", color="#2ca02c", label="goodput")
     answered = [phase.summary.answered_per_second for phase in ordered]
@@ -39,6 +39,11 @@ def goodput(phases: Sequence[PhaseResult], *, ceiling: float) -> str:
     axes.plot([0, max(good)], [0, max(good)], color="#bbbbbb", linewidth=1, label="all that is offered")
     if 0 < ceiling <= max(offered):
         axes.axvline(ceiling, color="#d62728", linestyle="--", label="the generator's ceiling")
+    beside = axes.twinx()
+    characters = [phase.summary.good_characters_per_second for phase in ordered]
+    beside.plot(offered, characters, marker=".", color="#9467bd", label="good source characters/s (right)")
+    beside.set_ylim(bottom=0)
+    beside.legend(fontsize=8, loc="lower right")
     return _svg(figure, axes)
 
 
@@ -59,8 +64,8 @@ def generator_own(phases: Sequence[PhaseResult]) -> str:
     """The generator's lag at p99 and its share of a core, over the offered rate; a cross: does not count."""
     figure, axes = _figure("offered calls/s", "lag at p99, ms")
     beside = axes.twinx()
-    ordered = sorted(phases, key=lambda phase: phase.offered_per_second)
-    offered = [phase.offered_per_second for phase in ordered]
+    ordered = sorted(phases, key=lambda phase: phase.sent_per_second)
+    offered = [phase.sent_per_second for phase in ordered]
     lags = [(phase.summary.generator_lag_milliseconds or {}).get("p99", 0.0) for phase in ordered]
     shares = [100 * phase.generator_cpu_share for phase in ordered]
     axes.plot(offered, lags, marker="o", color="#9467bd", label="lag at p99")
@@ -87,7 +92,7 @@ def _figure(across: str, up: str) -> tuple[Figure, Any]:
 
 
 def _svg(figure: Figure, axes: Any) -> str:
-    axes.legend(fontsize=8, loc="upper left")
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -19,7 +19,19 @@ th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align
 """
 CURVES = ("ramp", "overload")
 """Scenarios whose phases are points of a curve."""
-COLUMNS = ("phase", "offered/s", "answered/s", "goodput/s", "p50", "p95", "p99", "lag p99", "CPU", "statuses")
+COLUMNS = (
+    "phase",
+    "offered/s",
+    "answered/s",
+    "goodput/s",
+    "characters/s",
+    "p50",
+    "p95",
+    "p99",
+    "lag p99",
+    "CPU",
+    "statuses",
+)
 
 
 def write_report(results: Results, path: Path) -> None:
@@ -84,6 +96,7 @@ def _row(phase: PhaseResult) -> str:
         f"{phase.offered_per_second:.1f}",
         f"{summary.answered_per_second:.1f}",
         f"{summary.goodput_per_second:.1f}",
+        f"{summary.good_characters_per_second:.0f}",
         *(f"{latency[name]:.0f} ms" if name in latency else "" for name in ("p50", "p95", "p99")),
         f"{lag.get('p99', 0.0):.1f} ms",
         f"{phase.generator_cpu_share:.0%}",

@@ -98,5 +98,4 @@ def _good_characters(phase: PhaseResult) -> float:
 
 
 def _good_share(phase: PhaseResult) -> float:
-    sent = phase.summary.calls / phase.seconds
-    return phase.summary.goodput_per_second / sent if sent else 0.0
+    return ratio(phase.summary.goodput_per_second, phase.sent_per_second)
