@@ -31,6 +31,7 @@ from service.rpc.server import ServerOptions, bind, build_server
 from service.rpc.servicer import TranslationServicer
 from service.rpc.spans import CallTracer
 from service.runtime import load_runners
+from service.signals import call_on_signal
 from service.translator import DecodingCache, ModelCatalogue, Translator, TranslatorLimits
 
 _STALLED_STEPS = 100
@@ -188,8 +189,8 @@ async def serve(settings: Settings, *, runners: RunnerLoader = load_runners) -> 
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, application.look.set)
+        call_on_signal(loop, number, on_signal)
+    call_on_signal(loop, signal.SIGHUP, application.look.set)
     await application.run()
 
 

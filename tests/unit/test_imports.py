@@ -65,8 +65,10 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
             "service.logging",
             "service.tracing",
             "service.page",
+            "service.signals",
         }
     ),
+    "service.signals": frozenset(),
     "service.__main__": frozenset({"service.bootstrap", "service.logging"}),
 }
 EXPORTER_MAY_IMPORT = LEAVES - {"service.config"} | {"service.engine", "service.runtime", "service.tokenizer"}
