@@ -62,6 +62,7 @@ def share_of_a_step(bundle: Path, *, rows: int) -> float:
     engine = Engine(load_runners(opened, settings), observer=recorder)
     pair = opened.manifest.language_pairs[0]
     source = Tokenizer.load(opened.directory).encode(TEXT, pair.target_token).ids
+    metrics = EngineMetrics(Metrics(CollectorRegistry()), "m")
     shares = []
     for number in range(ROUNDS + 1):
         recorder.reports.clear()
@@ -71,7 +72,8 @@ def share_of_a_step(bundle: Path, *, rows: int) -> float:
         while engine.step():
             pass
         turns = time.thread_time() - began
-        metrics = EngineMetrics(Metrics(CollectorRegistry()), "m")
+        for report in recorder.reports:  # what is made once, at a worker's first step
+            report(metrics)
         began = time.thread_time()
         for report in recorder.reports:
             report(metrics)

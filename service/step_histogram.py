@@ -13,7 +13,6 @@ from itertools import accumulate
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 
 class StepCounts:
@@ -73,7 +72,7 @@ class StepHistogram(Collector):
             for labels, counts in [*self._retired.items(), *self._writers]:
                 sums.setdefault(labels, StepCounts(self._bounds)).add(counts)
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]
+        names = [*map(str, self._bounds), "+Inf"]
         for labels, counts in sums.items():
             buckets = list(zip(names, map(float, accumulate(counts.counts)), strict=True))
             family.add_metric(labels, buckets, sum_value=counts.total)

@@ -162,7 +162,13 @@ def check_compose(tools: Toolbox) -> Outcome:
         find("podman", package=PACKAGES)
     except ToolError as error:
         return Outcome(name=f"compose.yaml: skipped, {error}", fault="")
-    command = [tools.program("podman-compose"), "--file", DEPLOY / "compose.yaml", "config", "--quiet"]
+    command: list[str | Path] = [
+        tools.program("podman-compose"),
+        "--file",
+        DEPLOY / "compose.yaml",
+        "config",
+        "--quiet",
+    ]
     return run("podman-compose config", command)
 
 
