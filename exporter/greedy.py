@@ -11,7 +11,7 @@ from exporter.alignment import padded
 from exporter.attention import KeysValues
 from exporter.model import TranslationModel
 
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 8192
 """Source tokens of one batch, padding counted."""
 
 
