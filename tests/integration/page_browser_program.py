@@ -54,7 +54,8 @@ def check_labels(page: Page) -> None:
         assert page.get_by_role(role, name=name, exact=True).count() == 1, name  # type: ignore[arg-type]
     assert page.get_by_role("button", name="Translate").is_enabled()
     assert page.get_by_role("meter").count() == 1
-    assert page.get_by_role("status").get_attribute("aria-live") == "polite"
+    live = page.get_by_role("status").evaluate_all("all => all.map((each) => [each.id, each.ariaLive])")
+    assert live == [["status", "polite"], ["translation", "polite"]], live
     levels = page.eval_on_selector_all("h1, h2", "all => all.map((each) => each.tagName)")
     assert levels[0] == "H1"
     assert levels.count("H1") == 1
@@ -96,7 +97,7 @@ def check_errors(page: Page) -> None:
     page.fill("#text", "How are you?")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#status.bad")
-    assert page.get_by_role("status").inner_text() == "The server cannot be reached."
+    assert page.locator("#status").inner_text() == "The server cannot be reached."
     page.unroute("**/page/translate")
     page.get_by_role("button", name="Translate").click()
     page.wait_for_function("document.getElementById('translation').textContent === 'How are you?'")
