@@ -39,7 +39,7 @@ SENTENCE = "I love you. How are you?"
 
 def open_page(browser: Browser, address: str, *, width: int, scheme: str, complaints: list[str]) -> Page:
     """The page with its list of languages there; what the browser complains of is collected."""
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -51,7 +51,7 @@ def open_page(browser: Browser, address: str, *, width: int, scheme: str, compla
 def check_labels(page: Page) -> None:
     """Whoever hears the page knows each control, and is told what happens."""
     for role, name in (("combobox", "Languages"), ("combobox", "Search"), ("textbox", "Text to translate")):
-        assert page.get_by_role(role, name=name, exact=True).count() == 1, name  # type: ignore[arg-type]
+        assert page.get_by_role(role, name=name, exact=True).count() == 1, name
     assert page.get_by_role("button", name="Translate").is_enabled()
     assert page.get_by_role("meter").count() == 1
     live = page.get_by_role("status").evaluate_all("all => all.map((each) => [each.id, each.ariaLive])")

@@ -140,7 +140,7 @@ async def test_spans_go_where_opentelemetrys_variables_say(
     """Over OTLP, under our service's name or the one that was set; closing sends the last of them."""
     collector = Collector()
     receiver = grpc.server(ThreadPoolExecutor(max_workers=1))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, receiver)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, receiver)  # type: ignore[no-untyped-call]
     port = receiver.add_insecure_port("127.0.0.1:0")
     receiver.start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")

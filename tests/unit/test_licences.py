@@ -48,12 +48,11 @@ OPERATORS = frozenset({"AND", "OR", "WITH"})
 def licences_of(distribution: Distribution) -> set[str]:
     """SPDX ids that a package names, all parts of an expression; what is not understood stays as it is written."""
     metadata = distribution.metadata
-    expression = metadata.get("License-Expression")
-    if expression:
+    for expression in metadata.get_all("License-Expression", []):
         return symbols_of(expression)
     classifiers = [value.rpartition(" :: ")[2] for value in metadata.get_all("Classifier", []) if "License ::" in value]
     named = [name for name in classifiers if name not in ("OSI Approved", "DFSG approved")]
-    text = (metadata.get("License") or "").strip()
+    text = "".join(metadata.get_all("License", [])).strip()
     if not named and text:
         named = [text.splitlines()[0]]
     if not named and metadata["Name"].lower() in LOOKED_UP:
