@@ -33,7 +33,7 @@ def contents_of(
     alignment = studied.heads.best(required=options.alignment_accuracy) if studied else None
     head = None if alignment is None else AlignmentHead(alignment.layer, alignment.head)
     encoder = trace_encoder(EncoderGraph(model, precision, nodes))
-    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, head), model.config, precision.dtype)
+    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, head), model.config, precision.cache_dtype)
     if options.fused:
         check_fused(encoder, model.config.encoder_layers)
         check_fused(decoder, 3 * model.config.decoder_layers)

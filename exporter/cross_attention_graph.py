@@ -68,6 +68,32 @@ class Cross(NamedTuple):
     wide_cache: Cache
 
 
+class CacheSteps(nn.Module):
+    """What one step of int8 keys and values is worth, if they are int8."""
+
+    key: Tensor
+    value: Tensor
+
+    def __init__(self, steps: symbolic.Steps | None) -> None:
+        super().__init__()
+        self.quantized = steps is not None
+        if steps is not None:
+            self.register_buffer("key", steps[0])
+            self.register_buffer("value", steps[1])
+
+    def forward(self) -> symbolic.Steps | None:
+        """Return them."""
+        return (self.key, self.value) if self.quantized else None
+
+
+class Crossed(NamedTuple):
+    """Attended states (R, D), and what int8 caches of sentences the operator hands back unchanged."""
+
+    states: Tensor
+    narrow_cache: tuple[Tensor, ...]
+    wide_cache: tuple[Tensor, ...]
+
+
 class CrossAttentionGraph(nn.Module):
     """Attention of all rows to their sentences: narrow ones one by one, wide ones over one shared cache."""
 
@@ -77,15 +103,21 @@ class CrossAttentionGraph(nn.Module):
         self.heads, self.head_size = source.heads, source.head_size
         self.query = precision.product([source.query])
         self.output = precision.product([source.output])
+        self.steps = CacheSteps(precision.cache_steps(source))
 
-    def forward(self, query: Tensor, cross: Cross) -> Tensor:
+    def forward(self, query: Tensor, cross: Cross) -> Crossed:
         """Map projected queries (R, D) to attended states (R, D)."""
         heads, width = self.heads, self.heads * self.head_size
         pieces = query.reshape(-1, self.head_size)
         narrow_query = query.index_select(0, cross.paths.narrow)[:, None, :]
         wide_query = pieces.index_select(0, cross.paths.wide).reshape(-1, 1, LANES * width)
-        narrow = self.form.cross(narrow_query, cross.narrow_cache, cross.narrow.lengths, heads=heads, key_heads=heads)
-        wide = self.form.cross(wide_query, cross.wide_cache, cross.wide.lengths, heads=LANES * heads, key_heads=heads)
+        steps = self.steps()
+        narrow, *narrow_cache = self.form.cross(
+            narrow_query, cross.narrow_cache, cross.narrow.lengths, heads=heads, key_heads=heads, steps=steps
+        )
+        wide, *wide_cache = self.form.cross(
+            wide_query, cross.wide_cache, cross.wide.lengths, heads=LANES * heads, key_heads=heads, steps=steps
+        )
         mixed = torch.cat([narrow.reshape(-1, self.head_size), wide.reshape(-1, self.head_size)])
         attended: Tensor = self.output(mixed.index_select(0, cross.paths.back).reshape(-1, width))
-        return attended
+        return Crossed(attended, tuple(narrow_cache), tuple(wide_cache))

@@ -15,8 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from exporter import symbolic
 from exporter.blocks import DecoderLayer
-from exporter.cross_attention_graph import Cache, Cross, CrossAttentionGraph, Sentences, cache_of, routes
+from exporter.cross_attention_graph import (
+    Cache,
+    CacheSteps,
+    Cross,
+    CrossAttentionGraph,
+    Crossed,
+    Sentences,
+    cache_of,
+    routes,
+)
 from exporter.layer_parts import FeedForwardGraph, Residual, norm_as, padded_vocabulary_size
 from exporter.layers import decoder_layers
 from exporter.model import TranslationModel
@@ -33,11 +43,13 @@ class AlignmentHead(NamedTuple):
 
 
 class LayerStep(NamedTuple):
-    """States (R, D) after a layer, its cross-attention query (R, D), and its self cache with the new position."""
+    """States (R, D) after a layer, its cross-attention query (R, D), its self cache with the new position, and what
+    cross-attention returns."""
 
     states: Tensor
     query: Tensor
     cache: Cache
+    crossed: Crossed
 
 
 class DecoderLayerGraph(nn.Module):
@@ -50,6 +62,7 @@ class DecoderLayerGraph(nn.Module):
         self.heads = attention.heads
         self.query_key_value = precision.product([attention.query, attention.key, attention.value])
         self.attention_output = precision.product([attention.output])
+        self.steps = CacheSteps(precision.cache_steps(attention))
         self.cross = CrossAttentionGraph(source.cross_attention, precision, nodes.attention)
         self.feed_forward = FeedForwardGraph(source.feed_forward, precision, nodes)
         self.attended = Residual(source.self_attention_norm, pre_norm=pre_norm, dtype=dtype, nodes=nodes)
@@ -59,12 +72,13 @@ class DecoderLayerGraph(nn.Module):
     def forward(self, states: Tensor, past_lengths: Tensor, cache: Cache, cross: Cross) -> LayerStep:
         """Map states (R, D) of one new position per row."""
         packed = self.query_key_value(self.attended.before(states))[:, None, :]
-        mixed, keys, values = self.form.causal(packed, cache, past_lengths, heads=self.heads)
+        mixed, keys, values = self.form.causal(packed, cache, past_lengths, heads=self.heads, steps=self.steps())
         states = self.attended.after(states, self.attention_output(mixed.reshape(-1, mixed.shape[-1])))
         query: Tensor = self.cross.query(self.crossed.before(states))
-        states = self.crossed.after(states, self.cross(query, cross))
+        crossed: Crossed = self.cross(query, cross)
+        states = self.crossed.after(states, crossed.states)
         states = self.fed.after(states, self.feed_forward(self.fed.before(states)))
-        return LayerStep(states, query, (keys, values))
+        return LayerStep(states, query, (keys, values), crossed)
 
 
 class DecoderStepGraph(nn.Module):
@@ -109,24 +123,30 @@ class DecoderStepGraph(nn.Module):
         lane: Tensor,
         bans: Tensor,
         k: Tensor,
+        full_rows: Tensor,
     ) -> tuple[Tensor, ...]:
         """Return the outputs in the order of ``service.graph_names.decoder_outputs``."""
         narrow, wide = Sentences(narrow_rows, narrow_lengths), Sentences(wide_rows, wide_lengths)
         paths = routes(narrow, wide, lane, heads=self.heads)
         states = self.vocabulary.embed(input_ids) + F.embedding(past_lengths, self.positions)
         caches: list[Tensor] = []
+        narrow_caches: list[Tensor] = []
+        wide_caches: list[Tensor] = []
         alignment: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             cross = Cross(paths, narrow, cache_of(narrow_cross, index), wide, cache_of(wide_cross, index))
             step: LayerStep = layer(states, past_lengths, cache_of(self_caches, index), cross)
             states = step.states
             caches += step.cache
+            narrow_caches += step.crossed.narrow_cache
+            wide_caches += step.crossed.wide_cache
             if self.alignment is not None and self.alignment.layer == index:
-                alignment.append(self.alignment_query(step.query, self.alignment.head))
-        selection = select(self.projection.project(self.norm(states), self.bias), bans, k)
-        return (*selection, *alignment, *caches)
+                alignment.append(self.alignment_query(step.query, self.alignment.head, layer.cross.steps()))
+        selection = select(self.projection.project(self.norm(states), self.bias), bans, k, full_rows)
+        return (*selection, *alignment, *caches, *narrow_caches, *wide_caches)
 
-    def alignment_query(self, query: Tensor, head: int) -> Tensor:
-        """Return the scaled query (R, K) of one cross-attention head as float32."""
-        part = query[:, head * self.head_size : (head + 1) * self.head_size].float()
-        return part * (1.0 / math.sqrt(self.head_size))
+    def alignment_query(self, query: Tensor, head: int, steps: symbolic.Steps | None) -> Tensor:
+        """Return the query (R, K) of one cross-attention head as float32, scaled to meet keys as they are stored."""
+        channels = slice(head * self.head_size, (head + 1) * self.head_size)
+        part = query[:, channels].float() * (1.0 / math.sqrt(self.head_size))
+        return part if steps is None else part * steps[0][channels]

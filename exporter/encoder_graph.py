@@ -56,7 +56,7 @@ class EncoderGraph(nn.Module):
         maps: list[nn.Linear] = []
         for layer in decoder_layers(model):
             maps += [layer.cross_attention.key, layer.cross_attention.value]
-        self.cross = precision.product(maps)
+        self.cross = precision.cached_product(maps)
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Map ids (B, S) int64 and lengths (B) int32 to keys and values (2*L, B, H, S, K), layer by layer."""

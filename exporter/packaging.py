@@ -28,6 +28,7 @@ from service.bundle import (
     file_entry,
 )
 from service.errors import ConfigError, ExportError
+from service.graph_names import self_caches
 
 FUSED_ATTENTION = ("com.microsoft::GroupQueryAttention", "com.microsoft::MultiHeadAttention")
 
@@ -88,6 +89,7 @@ def manifest_fields(contents: Contents, files: dict[str, FileEntry]) -> dict[str
         "max_target_tokens": config.max_positions,
         "trusted_source_tokens": description.trusted_source_tokens,
         "precision": contents.precision,
+        "cache_type": contents.decoder.input_type(self_caches(1)[0]),
         "graphs": {
             "encoder": graph_fields(contents.encoder),
             "decoder": graph_fields(contents.decoder),

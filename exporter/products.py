@@ -11,8 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from exporter.attention import Attention
 from exporter.quantize import ActivationScale, Scales, quantize_rows
-from exporter.symbolic import matmul_integer_to_float, quantize_linear
+from exporter.symbolic import Steps, matmul_integer_to_float, quantize_linear
 
 
 def joined(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
@@ -75,10 +76,14 @@ class IntegerProduct(nn.Module):
     weight_scale: Tensor
     bias: Tensor | None
 
-    def __init__(self, linears: Sequence[nn.Linear], *, scale: ActivationScale) -> None:
+    def __init__(self, linears: Sequence[nn.Linear], *, scale: ActivationScale, unit: Tensor | None = None) -> None:
+        """``unit`` (O) is what an output is counted in, where that is not one."""
         super().__init__()
         weight, bias = joined(linears)
         quantized, weight_scale = quantize_rows(weight.T * scale.smoothing)
+        if unit is not None:
+            weight_scale = weight_scale / unit
+            bias = None if bias is None else bias / unit
         self.outputs = weight.shape[1]
         self.quantizer = StaticQuantizer(scale)
         self.register_buffer("weight", quantized.T.contiguous())
@@ -91,6 +96,24 @@ class IntegerProduct(nn.Module):
         return matmul_integer_to_float(
             quantizer(states), self.weight, quantizer.scale, self.weight_scale, quantizer.zero_point, self.bias
         )
+
+
+class CachedIntegerProduct(nn.Module):
+    """An integer product whose outputs are keys and values, as int8 steps of a size of their own for each channel."""
+
+    one: Tensor
+    zero: Tensor
+
+    def __init__(self, linears: Sequence[nn.Linear], *, scale: ActivationScale, steps: Tensor) -> None:
+        """``steps`` (O) is what one step of each output is worth."""
+        super().__init__()
+        self.product = IntegerProduct(linears, scale=scale, unit=steps)
+        self.register_buffer("one", torch.tensor(1.0))
+        self.register_buffer("zero", torch.tensor(0, dtype=torch.int8))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Map (..., I) to int8 (..., O)."""
+        return quantize_linear(self.product(states), self.one, self.zero)
 
 
 class FloatVocabulary(nn.Module):
@@ -153,10 +176,20 @@ class Precision(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of activations, caches and attention."""
+        """The type of activations and attention."""
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """The type of the keys and values that are kept."""
 
     def product(self, linears: Sequence[nn.Linear]) -> nn.Module:
         """Return one product for maps that share their input."""
+
+    def cached_product(self, linears: Sequence[nn.Linear]) -> nn.Module:
+        """Return one product for maps to keys and values, in the type in which they are kept."""
+
+    def cache_steps(self, attention: Attention) -> Steps | None:
+        """Return what one step of an attention's int8 keys and values is worth; None where they are float."""
 
     def vocabulary(self, table: Tensor, *, scale: float, projection: nn.Linear | None) -> Vocabulary:
         """Return the table (V, D); ``projection`` is the map that is tied to it, if one is."""
@@ -166,11 +199,18 @@ class FloatPrecision:
     """Weights and activations in one float type."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
-        self.dtype = dtype
+        self.dtype = self.cache_dtype = dtype
 
     def product(self, linears: Sequence[nn.Linear]) -> nn.Module:
         """Return a float product."""
         return FloatProduct(linears, dtype=self.dtype)
+
+    def cached_product(self, linears: Sequence[nn.Linear]) -> nn.Module:
+        """Return a float product."""
+        return self.product(linears)
+
+    def cache_steps(self, attention: Attention) -> None:
+        """Return None: keys and values are float."""
 
     def vocabulary(self, table: Tensor, *, scale: float, projection: nn.Linear | None) -> Vocabulary:
         """Return a float table."""
@@ -178,18 +218,27 @@ class FloatPrecision:
 
 
 class IntegerPrecision:
-    """int8 weights with static activation scales; everything between the products stays float32."""
+    """int8 weights with static activation scales, int8 keys and values; all else between the products is float32."""
 
-    dtype = torch.float32
+    dtype, cache_dtype = torch.float32, torch.int8
 
     def __init__(self, scales: Scales) -> None:
         self._scales = scales
 
     def product(self, linears: Sequence[nn.Linear]) -> nn.Module:
         """Return an integer product; maps that share their input share its scale."""
-        return IntegerProduct(linears, scale=self._scales[linears[0]])
+        return IntegerProduct(linears, scale=self._scales.products[linears[0]])
+
+    def cached_product(self, linears: Sequence[nn.Linear]) -> nn.Module:
+        """Return an integer product with int8 outputs."""
+        steps = torch.cat([self._scales.caches[linear] for linear in linears])
+        return CachedIntegerProduct(linears, scale=self._scales.products[linears[0]], steps=steps)
+
+    def cache_steps(self, attention: Attention) -> Steps:
+        """Return the calibrated steps."""
+        return self._scales.caches[attention.key], self._scales.caches[attention.value]
 
     def vocabulary(self, table: Tensor, *, scale: float, projection: nn.Linear | None) -> Vocabulary:
         """Return an int8 table."""
-        projected = None if projection is None else self._scales[projection]
+        projected = None if projection is None else self._scales.products[projection]
         return IntegerVocabulary(table, scale=scale, projected=projected)

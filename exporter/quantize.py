@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from exporter.layers import decoder_layers, encoder_layers
@@ -22,22 +23,33 @@ SMOOTHING = 0.8
 """How much of a channel's size moves to the weights; see docs/performance.md for what was tried."""
 TABLE_SMOOTHING = 0.5
 """The same for the vocabulary table, whose rows are embeddings too."""
+CACHE_STEPS = 127
+CACHE_MARGIN = 1.1
+"""Room for keys and values beyond the largest of calibration."""
 FLOOR = 1.0
 """A channel counts as at least this share of the median one, so that one which sleeps in calibration has room."""
 
 
 @dataclass(slots=True)
 class InputRanges:
-    """Collects each channel's smallest and largest input to each linear map; an observer of ``exporter.teacher``."""
+    """Collects each channel's smallest and largest input to each linear map; an observer of ``exporter.teacher``.
 
+    Of the maps in ``cached``, which make keys and values, the largest absolute output (O) too.
+    """
+
+    cached: frozenset[nn.Module] = frozenset()
     lowest: dict[nn.Module, Tensor] = field(default_factory=dict)
     highest: dict[nn.Module, Tensor] = field(default_factory=dict)
+    outputs: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def __call__(self, module: nn.Linear, states: Tensor) -> None:
         """Take inputs (N, I) into account."""
         low, high = states.amin(dim=0), states.amax(dim=0)
         self.lowest[module] = torch.minimum(self.lowest.get(module, low), low)
         self.highest[module] = torch.maximum(self.highest.get(module, high), high)
+        if module in self.cached:
+            largest = F.linear(states, module.weight, module.bias).abs().amax(dim=0)
+            self.outputs[module] = torch.maximum(self.outputs.get(module, largest), largest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +66,23 @@ class ActivationScale:
         return (steps < -0.5) | (steps > ACTIVATION_STEPS + 0.5)
 
 
-Scales = Mapping[nn.Module, ActivationScale]
-"""The activation scale of each product, by the first of its linear maps."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scales:
+    """What calibration found.
+
+    ``products`` has the activation scale of each product, by the first of its linear maps; ``caches`` what one int8
+    step of each output (O) of the maps to keys and values is worth.
+    """
+
+    products: Mapping[nn.Module, ActivationScale]
+    caches: Mapping[nn.Module, Tensor]
 
 
 @dataclass(slots=True)
 class ClippedInputs:
     """Counts inputs beyond the calibrated range of their product; an observer of ``exporter.teacher``."""
 
-    scales: Scales
+    scales: Mapping[nn.Module, ActivationScale]
     clipped: int = 0
     total: int = 0
 
@@ -76,6 +96,18 @@ class ClippedInputs:
     def share(self) -> float:
         """Clipped inputs over all inputs."""
         return self.clipped / max(self.total, 1)
+
+
+def calibrated_scales(model: TranslationModel, ranges: InputRanges) -> Scales:
+    """Return the scales of every product of ``model``, and of the caches that ``ranges`` has seen."""
+    steps = {module: CACHE_MARGIN * largest.clamp_min(1e-5) / CACHE_STEPS for module, largest in ranges.outputs.items()}
+    return Scales(products=activation_scales(model, ranges), caches=steps)
+
+
+def cached_maps(model: TranslationModel) -> frozenset[nn.Module]:
+    """Return the linear maps of ``model`` whose outputs a decode step finds in a cache."""
+    attentions = [each for layer in decoder_layers(model) for each in (layer.self_attention, layer.cross_attention)]
+    return frozenset(each for attention in attentions for each in (attention.key, attention.value))
 
 
 def activation_scales(model: TranslationModel, ranges: InputRanges) -> dict[nn.Module, ActivationScale]:

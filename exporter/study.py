@@ -12,7 +12,7 @@ from exporter.checkpoint import Checkpoint
 from exporter.export_options import ExportOptions
 from exporter.presets import PRESETS
 from exporter.probes import Probes, answered_by_pytorch, ask, probe_texts
-from exporter.quantize import ClippedInputs, InputRanges, Scales, activation_scales
+from exporter.quantize import ClippedInputs, InputRanges, Scales, cached_maps, calibrated_scales
 from exporter.stages import Stages
 from exporter.teacher import observe
 from service.bundle import SEPARATE_VOCABULARY_FILE
@@ -47,7 +47,7 @@ def study(subject: Subject, options: ExportOptions, stages: Stages) -> Study:
     clipped: ClippedInputs | None = None
     if PRESETS[options.precision].integer_weights:
         scales = calibrated(subject, options, stages)
-        clipped = ClippedInputs(scales)
+        clipped = ClippedInputs(scales.products)
         observe(subject.checkpoint.model, probes.sources, probes.answers, clipped)
     return Study(
         probes=probes,
@@ -76,9 +76,9 @@ def calibrated(subject: Subject, options: ExportOptions, stages: Stages) -> Scal
         subject.directory / "source.spm", count=CALIBRATION_SENTENCES, seed=2
     )
     probes = answered(subject, texts, stages)
-    ranges = InputRanges()
+    ranges = InputRanges(cached_maps(subject.checkpoint.model))
     observe(subject.checkpoint.model, probes.sources, probes.answers, ranges)
-    return activation_scales(subject.checkpoint.model, ranges)
+    return calibrated_scales(subject.checkpoint.model, ranges)
 
 
 def scored_heads(subject: Subject, probes: Probes) -> HeadScores:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 Shape = Sequence[int | torch.SymInt]
+Steps = tuple[Tensor, Tensor]
+"""What one step of int8 keys and values is worth, by channel: (key_heads*K) each."""
 MICROSOFT = "com.microsoft"
 
 
@@ -26,6 +28,7 @@ def group_query_attention(
     *,
     heads: int,
     key_heads: int,
+    steps: Steps | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Attend one query position per row over a cache whose rows have lengths of their own.
 
@@ -37,6 +40,7 @@ def group_query_attention(
         past_lengths: (R) int32, valid positions after the new ones are written, less one.
         heads: query heads.
         key_heads: heads of the cache; each serves ``heads / key_heads`` query heads.
+        steps: of a cache that is int8.
 
     Returns:
         The mixed values (R, 1, heads*K) and the cache with the new position written.
@@ -45,22 +49,40 @@ def group_query_attention(
     total = torch.full((), capacity, dtype=torch.int32)
     output, keys, values = torch.onnx.ops.symbolic_multi_out(
         f"{MICROSOFT}::GroupQueryAttention",
-        [query, key, value, past[0], past[1], past_lengths, total],
-        attrs={"num_heads": heads, "kv_num_heads": key_heads},
-        dtypes=[query.dtype] * 3,
+        [query, key, value, past[0], past[1], past_lengths, total, *_after_total(steps)],
+        attrs={"num_heads": heads, "kv_num_heads": key_heads, **_quantization(steps)},
+        dtypes=[query.dtype, past[0].dtype, past[1].dtype],
         shapes=[(rows, 1, heads * head_size), past[0].shape, past[1].shape],
         version=1,
     )
     return output, keys, values
 
 
+def _after_total(steps: Steps | None) -> list[Tensor | None]:
+    """The inputs of a GroupQueryAttention node that follow the total length: five that are not used, and the steps."""
+    return [] if steps is None else [None, None, None, None, None, *steps]
+
+
+def _quantization(steps: Steps | None) -> dict[str, int | str]:
+    if steps is None:
+        return {}
+    return {"kv_cache_bit_width": 8, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
+
+
 def cross_attention(
-    query: Tensor, past: tuple[Tensor, Tensor], lengths: Tensor, *, heads: int, key_heads: int
-) -> Tensor:
-    """Attend one query position per row (R, 1, heads*K) over keys and values that are complete; lengths (R) int32."""
+    query: Tensor, past: tuple[Tensor, Tensor], lengths: Tensor, *, heads: int, key_heads: int, steps: Steps | None
+) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    """Attend one query position per row (R, 1, heads*K) over keys and values that are complete; lengths (R) int32.
+
+    A cache that is int8 is returned too, unchanged: the operator asks for a place for it, which must be its own.
+    """
     rows, _, capacity, head_size = past[0].shape
     total = torch.full((), capacity, dtype=torch.int32)
     empty = torch.zeros((rows, 0, key_heads * head_size), dtype=query.dtype)
+    if steps is not None:
+        return group_query_attention(
+            query, empty, empty, past, lengths - 1, heads=heads, key_heads=key_heads, steps=steps
+        )
     (output,) = torch.onnx.ops.symbolic_multi_out(
         f"{MICROSOFT}::GroupQueryAttention",
         [query, empty, empty, past[0], past[1], lengths - 1, total],
@@ -69,7 +91,7 @@ def cross_attention(
         shapes=[(rows, 1, heads * head_size)],
         version=1,
     )
-    return output
+    return (output,)
 
 
 def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, *, heads: int) -> Tensor:
@@ -86,12 +108,12 @@ def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Ten
 
 
 def quantize_linear(states: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """Return ``states`` as uint8: round(states / scale) + zero_point, saturated."""
+    """Return ``states`` in the type of ``zero_point``: round(states / scale) + zero_point, saturated."""
     (quantized,) = torch.onnx.ops.symbolic_multi_out(
         "QuantizeLinear",
         [states, scale, zero_point],
         attrs={},
-        dtypes=[torch.uint8],
+        dtypes=[zero_point.dtype],
         shapes=[states.shape],
         version=23,
     )
@@ -128,13 +150,30 @@ def top_k(values: Tensor, k: Tensor, count: int | torch.SymInt, *, largest: bool
 
 
 def scatter(values: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """Return ``values`` with ``updates`` (B) at ``indices`` (B, 2); the runtime does it in place."""
+    """Return ``values`` (R, V) with ``updates`` (R, n) at ``indices`` (R, n) of each row.
+
+    The runtime does this in place, as it does not do ScatterND.
+    """
     (output,) = torch.onnx.ops.symbolic_multi_out(
-        "ScatterND",
+        "ScatterElements",
         [values, indices, updates],
-        attrs={},
+        attrs={"axis": 1},
         dtypes=[values.dtype],
         shapes=[values.shape],
+        version=23,
+    )
+    return output
+
+
+def by_row(values: Tensor, rows: int | torch.SymInt) -> Tensor:
+    """Return ``values`` (R * n) as (R, n); torch could not prove that they are equally many for each row."""
+    shape = torch.cat([torch.full((1,), rows, dtype=torch.int64), torch.tensor([-1])])
+    (output,) = torch.onnx.ops.symbolic_multi_out(
+        "Reshape",
+        [values, shape],
+        attrs={},
+        dtypes=[values.dtype],
+        shapes=[(rows, values.shape[0] // rows)],
         version=23,
     )
     return output

@@ -46,6 +46,13 @@ class TracedGraph:
     name: str
     model: ir.Model
 
+    def input_type(self, name: str) -> str:
+        """Return the type of an input's numbers as numpy calls it."""
+        dtype = next(value.dtype for value in self.model.graph.inputs if value.name == name)
+        if dtype is None:
+            raise ExportError(f"input {name} of the {self.name} graph has no type: this is a bug")
+        return dtype.numpy().name
+
     def operators(self) -> dict[str, int]:
         """Count the nodes of each operator, by ``domain::name`` outside the standard domain."""
         names = (f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in self.model.graph)
@@ -74,14 +81,14 @@ def trace_encoder(module: EncoderGraph) -> TracedGraph:
     return traced("encoder", module, arguments, shapes, list(ENCODER_INPUTS), list(ENCODER_OUTPUTS))
 
 
-def trace_decoder(module: DecoderStepGraph, config: ModelConfig, dtype: torch.dtype) -> TracedGraph:
+def trace_decoder(module: DecoderStepGraph, config: ModelConfig, cache_dtype: torch.dtype) -> TracedGraph:
     """Trace the decode step with dynamic rows, sentences and capacities."""
     layers, heads, head_size = config.decoder_layers, config.heads, config.head_size
 
     def buffers(count: int, capacity: int) -> list[Tensor]:
-        return [torch.zeros(count, heads, capacity, head_size, dtype=dtype) for _ in range(2 * layers)]
+        return [torch.zeros(count, heads, capacity, head_size, dtype=cache_dtype) for _ in range(2 * layers)]
 
-    rows, narrow, wide, bans = Dim("rows"), Dim("narrow"), Dim("wide"), Dim("bans")
+    rows, narrow, wide, bans, full = Dim("rows"), Dim("narrow"), Dim("wide"), Dim("bans"), Dim("full")
     arguments = (
         torch.zeros(5, dtype=torch.int64),
         torch.zeros(5, dtype=torch.int32),
@@ -95,6 +102,7 @@ def trace_decoder(module: DecoderStepGraph, config: ModelConfig, dtype: torch.dt
         torch.zeros(5, dtype=torch.int64),
         torch.zeros(6, 2, dtype=torch.int64),
         torch.tensor([2]),
+        torch.zeros(3, dtype=torch.int64),
     )
 
     def caches(count: Dim, capacity: str) -> list[dict[int, Dim]]:
@@ -113,8 +121,10 @@ def trace_decoder(module: DecoderStepGraph, config: ModelConfig, dtype: torch.dt
         {0: rows},
         {0: bans},
         None,
+        {0: full},
     )
-    outputs = decoder_outputs(layers, alignment=module.alignment is not None)
+    int8_caches = cache_dtype == torch.int8
+    outputs = decoder_outputs(layers, alignment=module.alignment is not None, int8_caches=int8_caches)
     return traced("decoder", module, arguments, shapes, decoder_inputs(layers), outputs)
 
 
@@ -190,8 +200,16 @@ def write_graphs(graphs: list[TracedGraph], directory: Path) -> None:
             for value in graph.model.graph.initializers.values():
                 externalize(value, weights, directory)
             proto = ir.to_proto(graph.model)
+            shaped = [info for info in proto.graph.value_info if info.name in in_place(graph.model)]
             del proto.graph.value_info[:]
+            proto.graph.value_info.extend(shaped)
             (directory / f"{graph.name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def in_place(model: ir.Model) -> set[str]:
+    """Return the names of large values that are changed in place: the runtime does so where their shapes are known."""
+    changed = [node for node in model.graph if node.op_type == "ScatterElements"]
+    return {str(value.name) for node in changed for value in (node.inputs[0], node.outputs[0]) if value is not None}
 
 
 def externalize(value: ir.Value, weights: WeightsFile, directory: Path) -> None:

@@ -24,6 +24,8 @@ VERSION_DIGITS = 12
 
 Identifier = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "int8"]
+CacheType = Literal["float32", "float16", "int8"]
+"""How the graphs keep keys and values."""
 
 
 class Part(BaseModel):
@@ -121,6 +123,7 @@ class Manifest(Part):
     max_target_tokens: PositiveInt
     trusted_source_tokens: PositiveInt
     precision: Precision
+    cache_type: CacheType | None = None  # older bundles do not say: the type of their activations
     graphs: Graphs
     alignment: Alignment | None
     files: dict[str, FileEntry]
@@ -148,9 +151,16 @@ class Manifest(Part):
                 raise ValueError(f"file {name!r} does not lie in the bundle")
         return self
 
+    @property
+    def cache_item_bytes(self) -> int:
+        """Bytes of one number among the keys and values."""
+        kept = self.cache_type or ("float16" if self.precision == "fp16" else "float32")
+        return {"float32": 4, "float16": 2, "int8": 1}[kept]
+
     def to_json(self) -> str:
         """Return the text of ``manifest.json``."""
-        return canonical_json(self.model_dump(mode="json"))
+        unsaid = {"cache_type"} if self.cache_type is None else set()
+        return canonical_json(self.model_dump(mode="json", exclude=unsaid))
 
 
 def is_plain_name(name: str) -> bool:

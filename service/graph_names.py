@@ -14,6 +14,7 @@ WIDE_LENGTHS = "wide_lengths"
 LANE = "lane"
 BANS = "bans"
 K = "k"
+FULL_ROWS = "full_rows"
 TOP_IDS = "top_ids"
 TOP_LOG_PROBS = "top_log_probs"
 LOG_PROBS = "log_probs"
@@ -69,6 +70,16 @@ def wide_cross(layers: int) -> list[str]:
     return [name for layer in range(layers) for name in (f"wide_key_{layer}", f"wide_value_{layer}")]
 
 
+def narrow_cross_out(layers: int) -> list[str]:
+    """Names of `narrow_cross` as outputs where they are int8: the operator wants a place for what it leaves."""
+    return [f"{name}_out" for name in narrow_cross(layers)]
+
+
+def wide_cross_out(layers: int) -> list[str]:
+    """As `narrow_cross_out`, for `wide_cross`."""
+    return [f"{name}_out" for name in wide_cross(layers)]
+
+
 def decoder_inputs(layers: int) -> list[str]:
     """All inputs of a decode step, in the graph's order."""
     return [
@@ -84,10 +95,12 @@ def decoder_inputs(layers: int) -> list[str]:
         LANE,
         BANS,
         K,
+        FULL_ROWS,
     ]
 
 
-def decoder_outputs(layers: int, *, alignment: bool) -> list[str]:
+def decoder_outputs(layers: int, *, alignment: bool, int8_caches: bool) -> list[str]:
     """All outputs of a decode step, in the graph's order."""
     head = [ALIGNMENT_QUERY] if alignment else []
-    return [TOP_IDS, TOP_LOG_PROBS, LOG_PROBS, *head, *self_caches_out(layers)]
+    cross = [*narrow_cross_out(layers), *wide_cross_out(layers)] if int8_caches else []
+    return [TOP_IDS, TOP_LOG_PROBS, LOG_PROBS, *head, *self_caches_out(layers), *cross]

@@ -29,7 +29,7 @@ def _engine(case: Case) -> Iterator[Settings]:
     beam = case.search.beam_size
     for workers, threads in LAYOUTS:
         share = -(-case.in_flight // workers)
-        sentences = [32, 64, 16] if case.level == 0 else sorted({share, min(case.in_flight, 2 * share)})
+        sentences = [64, 96, 32] if case.level == 0 else sorted({share, min(case.in_flight, 2 * share)})
         for longest_first in (True, False) if case.level == 0 else (False,):
             for count in sentences:
                 yield Settings(workers=workers, threads=threads, row_slots=count * beam, longest_first=longest_first)

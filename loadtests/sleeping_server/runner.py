@@ -70,7 +70,7 @@ class SleepingRunner:
         started = time.perf_counter()
         rows = len(batch.last_tokens)
         slots, past = batch.sentence_slots, batch.past_lengths
-        banned = batch.bans[rows:]  # the first are those of <pad>, which is never offered
+        banned = batch.bans[batch.bans[:, 1] != self._limits.pad_id]  # <pad> is never offered
         offered = np.arange(batch.best + len(banned))
         ids = self._words[(self._first_words[slots] + past)[:, None] % len(self._words) - offered]
         ids[past + 1 >= self._steps[slots], 0] = self._limits.eos_id

@@ -21,20 +21,27 @@ class LogitFilter:
         ).astype(np.int64)
 
     def bans(self, table: RowTable, running: Iterable[Sequence], rows: int) -> RowArray:
-        """Bans (B, 2) of (row, token id) for a step over rows 0 to `rows`-1; the first `rows` are those of <pad>."""
-        extra: list[tuple[int, int]] = []
+        """Bans (B, 2) of (row, token id) for a step over rows 0 to `rows`-1: row by row, equally many for each.
+
+        <pad> is banned everywhere, again and again where another row has more bans.
+        """
+        extra: dict[int, list[int]] = {}
         for sequence in running:
             options = sequence.options
             if options.min_output_tokens or options.no_repeat_ngram_size:
                 for row in sequence.rows.tolist():
                     history = table.tokens[row, : table.lengths[row]]
                     if len(history) + 1 < options.min_output_tokens:
-                        extra.append((row, self._eos_id))
+                        extra.setdefault(row, []).append(self._eos_id)
                     if options.no_repeat_ngram_size:
-                        extra.extend((row, token) for token in repeated(history, options.no_repeat_ngram_size))
+                        extra.setdefault(row, []).extend(repeated(history, options.no_repeat_ngram_size))
         if not extra:
             return self._always[:rows]
-        return np.concatenate([self._always[:rows], np.asarray(extra, np.int64)])
+        each = 1 + max(map(len, extra.values()))
+        bans = np.repeat(self._always[:rows], each, axis=0)
+        for row, tokens in extra.items():
+            bans[row * each : row * each + len(tokens), 1] = tokens
+        return bans
 
 
 def repeated(history: IntArray, size: int) -> list[int]:

@@ -55,7 +55,7 @@ class DeviceRunner:
         self._map = SentenceMap(limits, all_places=self._shapes.all_places)
         self._copier = PositionCopier(sessions.copy_positions, device)
         rows, sources = limits.row_slots, limits.max_source_tokens
-        self._dtype = np.dtype(np.float16 if manifest.precision == "fp16" else np.float32)
+        self._dtype = sessions.cache_dtype
         self._own = self._cache(rows + 1, limits.max_output_tokens)  # the last is RowPool.spare
         self._narrow = self._cache(rows, sources)
         self._wide = self._cache(wide_blocks(rows), sources)
@@ -128,7 +128,7 @@ class DeviceRunner:
             Vectors(memory, starts, plane), Vectors(self._read_out, self._read_out.vectors_of(0, 0, length), plane)
         )
         keys = self._read_out.value.numpy()[0, 0, 0, :length]
-        return attention_weights(queries, keys.astype(np.float32))
+        return attention_weights(queries, keys)
 
     def _cache(self, places: int, positions: int) -> CacheMemory:
         dimensions = self._manifest.dimensions
@@ -199,12 +199,15 @@ class DeviceRunner:
     def _bind_caches(self, binding: ort.IOBinding, shape: Shape) -> None:
         """Bind keys and values of each layer; the rows' own are input and output at the same address."""
         layers = self._manifest.dimensions.decoder_layers
-        bound = (
+        bound = [
             (binding.bind_input, names.self_caches(layers), self._own, shape.rows),
             (binding.bind_output, names.self_caches_out(layers), self._own, shape.rows),
             (binding.bind_input, names.narrow_cross(layers), self._narrow, shape.narrow),
             (binding.bind_input, names.wide_cross(layers), self._wide, shape.wide),
-        )
+        ]
+        if self._dtype == np.int8:
+            bound.append((binding.bind_output, names.narrow_cross_out(layers), self._narrow, shape.narrow))
+            bound.append((binding.bind_output, names.wide_cross_out(layers), self._wide, shape.wide))
         dimensions, device = self._manifest.dimensions, self._device
         for bind, layer_names, memory, count in bound:
             size = (count, dimensions.heads, memory.positions, dimensions.head_size)

@@ -68,7 +68,7 @@ def memory_plan(bundle: Bundle, settings: RuntimeSettings) -> MemoryPlan:
     """The memory that `settings` promise to `bundle`: weights on disk, keys and values of every slot at full length."""
     manifest = bundle.manifest
     dimensions = manifest.dimensions
-    item = 2 if manifest.precision == "fp16" else 4
+    item = manifest.cache_item_bytes
     position = 2 * dimensions.decoder_layers * dimensions.d_model * item
     outputs = min(settings.max_output_tokens, manifest.max_target_tokens)
     sources = min(settings.max_source_tokens, manifest.max_source_tokens)

@@ -40,9 +40,9 @@ class Shape:
 class OnnxRunner:
     """One worker's memory over sessions it may share with others; used from one thread.
 
-    Keys and values are float32: `_own` (2 x layers, rows, heads, max_output_tokens, head), `_narrow` and `_wide`
-    (2 x layers, places, heads, max_source_tokens, head). Index 2l holds keys of decoder layer l, 2l + 1 its values.
-    A step reads only the valid prefix of each row, so the rest may hold anything.
+    Keys and values are float32 or int8, as the graphs want them: `_own` (2 x layers, rows, heads, max_output_tokens,
+    head), `_narrow` and `_wide` (2 x layers, places, heads, max_source_tokens, head). Index 2l holds keys of decoder
+    layer l, 2l + 1 its values. A step reads only the valid prefix of each row, so the rest may hold anything.
     """
 
     def __init__(self, bundle: Bundle, sessions: Sessions, settings: RuntimeSettings) -> None:
@@ -52,13 +52,14 @@ class OnnxRunner:
         self._limits = model_limits(manifest, settings)
         self._map = SentenceMap(self._limits)
         rows, sources = self._limits.row_slots, self._limits.max_source_tokens
-        self._own = _cache(manifest, rows + 1, self._limits.max_output_tokens)  # the last is RowPool.spare
-        self._narrow = _cache(manifest, rows, sources)
-        self._wide = _cache(manifest, wide_blocks(rows), sources)
+        self._own = self._cache(rows + 1, self._limits.max_output_tokens)  # the last is RowPool.spare
+        self._narrow = self._cache(rows, sources)
+        self._wide = self._cache(wide_blocks(rows), sources)
         self._last_tokens = np.zeros(rows, np.int64)
         self._past_lengths = np.zeros(rows, np.int32)
         self._bans = np.zeros((rows, 2), np.int64)
         self._best_counts = np.arange(SAMPLING_BEST + 1, dtype=np.int64)
+        self._every_row = np.arange(rows, dtype=np.int64)
         self._top_ids = np.zeros(rows * SAMPLING_BEST, np.int64)
         self._top_log_probs = np.zeros(rows * SAMPLING_BEST, np.float32)
         self._queries = np.zeros((rows, manifest.dimensions.head_size), np.float32)
@@ -77,7 +78,7 @@ class OnnxRunner:
         for row, source in enumerate(sources):
             ids[row, : len(source)] = source
         feeds = {names.INPUT_IDS: ids, names.LENGTHS: lengths}
-        cross: FloatArray = self._sessions.encoder.run([names.CROSS], feeds)[0]
+        cross: AnyArray = self._sessions.encoder.run([names.CROSS], feeds)[0]
         for index, (slot, count) in enumerate(zip(slots, lanes, strict=True)):
             length = len(sources[index])
             narrow, wide = self._map.open(slot, lanes=count, length=length)
@@ -132,6 +133,12 @@ class OnnxRunner:
             keys = self._wide[layer, wide, alignment.head, : self._map.wide_lengths[wide]]
         return attention_weights(queries, keys)
 
+    def _cache(self, places: int, positions: int) -> AnyArray:
+        """Zeroed, as what lies beyond a row's length must be a number; the system gives pages as they are touched."""
+        dimensions = self._manifest.dimensions
+        shape = (2 * dimensions.decoder_layers, places, dimensions.heads, positions, dimensions.head_size)
+        return np.zeros(shape, self._sessions.cache_dtype)
+
     def _full_rows(self) -> FloatArray:
         if self._log_probs is None:
             shape = (self._limits.row_slots, self._manifest.dimensions.padded_vocabulary_size)
@@ -163,11 +170,16 @@ class OnnxRunner:
             **_layers(names.narrow_cross(layers), self._narrow, shape.narrow),
             **_layers(names.wide_cross(layers), self._wide, shape.wide),
         }
+        if self._sessions.picks_full_rows:
+            inputs[names.FULL_ROWS] = self._every_row[: shape.rows if shape.full_rows else 0]
         outputs: dict[str, AnyArray] = {
             names.TOP_IDS: self._top_ids[: shape.rows * shape.best].reshape(shape.rows, shape.best),
             names.TOP_LOG_PROBS: self._top_log_probs[: shape.rows * shape.best].reshape(shape.rows, shape.best),
             **_layers(names.self_caches_out(layers), self._own, shape.rows),
         }
+        if self._sessions.cache_dtype == np.int8:
+            outputs |= _layers(names.narrow_cross_out(layers), self._narrow, shape.narrow)
+            outputs |= _layers(names.wide_cross_out(layers), self._wide, shape.wide)
         if self._limits.has_alignments:
             outputs[names.ALIGNMENT_QUERY] = self._queries[: shape.rows]
         if shape.full_rows:
@@ -196,14 +208,7 @@ def model_limits(manifest: Manifest, settings: RuntimeSettings) -> ModelLimits:
     )
 
 
-def _cache(manifest: Manifest, places: int, positions: int) -> FloatArray:
-    """Zeroed, so that what lies beyond a row's length is a number; the system hands out pages as they are touched."""
-    dimensions = manifest.dimensions
-    shape = (2 * dimensions.decoder_layers, places, dimensions.heads, positions, dimensions.head_size)
-    return np.zeros(shape, np.float32)
-
-
-def _layers(layer_names: list[str], cache: FloatArray, count: int) -> dict[str, FloatArray]:
+def _layers(layer_names: list[str], cache: AnyArray, count: int) -> dict[str, AnyArray]:
     return {name: cache[index, :count] for index, name in enumerate(layer_names)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 
 from service.bundle import Bundle
@@ -14,12 +15,20 @@ from service.graph_names import (
     COPY_OUTPUTS,
     ENCODER_INPUTS,
     ENCODER_OUTPUTS,
+    FULL_ROWS,
     decoder_inputs,
     decoder_outputs,
+    self_caches,
 )
 from service.runtime.settings import Provider, RuntimeSettings
 
 _PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+_CACHE_TYPES = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(int8)": np.dtype(np.int8),
+}
 
 _SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 """ONNX Runtime would merge Add and LayerNormalization into a node that takes several times as long on CPU."""
@@ -27,11 +36,17 @@ _SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """One session per graph, shared by the workers of a device: Run is thread-safe and releases the GIL."""
+    """One session per graph, shared by the workers of a device: Run is thread-safe and releases the GIL.
+
+    `cache_dtype` is the type in which the graphs keep keys and values; `picks_full_rows` says whether a step can be
+    told which whole rows of log-probabilities to return, as older bundles cannot.
+    """
 
     encoder: ort.InferenceSession
     decoder: ort.InferenceSession
     copy_positions: ort.InferenceSession | None
+    cache_dtype: np.dtype[np.generic]
+    picks_full_rows: bool
 
 
 def open_sessions(bundle: Bundle, settings: RuntimeSettings) -> Sessions:
@@ -53,11 +68,22 @@ def open_sessions(bundle: Bundle, settings: RuntimeSettings) -> Sessions:
     copy_path = bundle.copy_positions_path
     copy_positions = None if copy_path is None else _open(copy_path, settings)
     _check_names(encoder, "encoder", list(ENCODER_INPUTS), list(ENCODER_OUTPUTS))
-    outputs = decoder_outputs(layers, alignment=manifest.alignment is not None)
-    _check_names(decoder, "decoder", decoder_inputs(layers), outputs)
+    cache_dtype = _cache_dtype(decoder)
+    outputs = decoder_outputs(
+        layers, alignment=manifest.alignment is not None, int8_caches=cache_dtype == np.dtype(np.int8)
+    )
+    picks_full_rows = any(node.name == FULL_ROWS for node in decoder.get_inputs())
+    inputs = [name for name in decoder_inputs(layers) if name != FULL_ROWS or picks_full_rows]
+    _check_names(decoder, "decoder", inputs, outputs)
     if copy_positions is not None:
         _check_names(copy_positions, "copying", list(COPY_INPUTS), list(COPY_OUTPUTS))
-    return Sessions(encoder=encoder, decoder=decoder, copy_positions=copy_positions)
+    return Sessions(
+        encoder=encoder,
+        decoder=decoder,
+        copy_positions=copy_positions,
+        cache_dtype=cache_dtype,
+        picks_full_rows=picks_full_rows,
+    )
 
 
 def _open(path: Path, settings: RuntimeSettings) -> ort.InferenceSession:
@@ -78,6 +104,14 @@ def _open(path: Path, settings: RuntimeSettings) -> ort.InferenceSession:
     if _PROVIDERS[settings.provider] not in session.get_providers():  # it falls back to the CPU without an error
         raise ConfigError(f"ONNX Runtime cannot use {settings.provider} device {settings.device_id} on this machine")
     return session
+
+
+def _cache_dtype(decoder: ort.InferenceSession) -> np.dtype[np.generic]:
+    types = {node.name: node.type for node in decoder.get_inputs()}
+    found = types.get(self_caches(1)[0], "nothing")
+    if found not in _CACHE_TYPES:
+        raise BundleError(f"the decoder graph keeps its keys and values as {found}, which is not known here")
+    return _CACHE_TYPES[found]
 
 
 def _check_names(session: ort.InferenceSession, graph: str, inputs: list[str], outputs: list[str]) -> None:

@@ -33,6 +33,7 @@ class StepInputs:
         self._staged = self._stage()
         infos = zip(session.get_inputs(), session.get_input_memory_infos(), strict=True)
         self._on_host = {node.name for node, info in infos if info.name.lower() != device.kind}
+        self._picks_full_rows = any(node.name == names.FULL_ROWS for node in session.get_inputs())
 
     def copied(self, copies: Iterable[RowCopy]) -> None:
         """Take note of positions that rows have got from others."""
@@ -45,7 +46,9 @@ class StepInputs:
         Returns the bans bound, and how many there is room for: with more room the inputs lie elsewhere.
         """
         asked, places = len(batch.last_tokens), self._places
-        bans = self._room_for_bans(max(len(batch.bans), rows))
+        each = 1 << (len(batch.bans) // asked - 1).bit_length()
+        bans = rows * each
+        self._make_room_for_bans(bans)
         fields = self._staged.arrays
         fields[names.INPUT_IDS][:asked] = batch.last_tokens
         fields[names.INPUT_IDS][asked:rows] = self._limits.start_id
@@ -57,8 +60,11 @@ class StepInputs:
         fields[names.NARROW_LENGTHS][:] = places.narrow_lengths
         fields[names.WIDE_ROWS][:] = places.wide_rows
         fields[names.WIDE_LENGTHS][:] = places.wide_lengths
-        fields[names.BANS][: len(batch.bans)] = batch.bans
-        fields[names.BANS][len(batch.bans) : bans] = batch.bans[-1]
+        banned = fields[names.BANS][:bans].reshape(rows, each, 2)
+        banned[:, :, 0] = np.arange(rows)[:, None]
+        banned[:, :, 1] = self._limits.pad_id
+        banned[:asked, : len(batch.bans) // asked, 1] = batch.bans[:, 1].reshape(asked, -1)
+        fields[names.FULL_ROWS][:] = np.arange(self._limits.row_slots)
         self._held[:asked] = batch.past_lengths + 1
         self._staged.send()
         return bans, self._ban_slots
@@ -75,6 +81,8 @@ class StepInputs:
             names.LANE: shape.rows,
             names.BANS: bans,
         }
+        if self._picks_full_rows:
+            counts[names.FULL_ROWS] = shape.rows if shape.full_rows else 0
         device = self._device
         for name, count in counts.items():
             array: npt.NDArray[np.generic] = self._staged.arrays[name][:count]
@@ -84,13 +92,11 @@ class StepInputs:
                 pointer = self._staged.pointer(name)
                 binding.bind_input(name, device.kind, device.number, array.dtype.type, array.shape, pointer)
 
-    def _room_for_bans(self, wanted: int) -> int:
-        """`wanted` rounded up to a power of two, so that few shapes occur; takes a larger block where it must."""
-        count = 1 << (wanted - 1).bit_length()
-        if count > self._ban_slots:
-            self._ban_slots = count
+    def _make_room_for_bans(self, wanted: int) -> None:
+        """Take a larger block where `wanted` bans need one."""
+        if wanted > self._ban_slots:
+            self._ban_slots = 1 << (wanted - 1).bit_length()
             self._staged = self._stage()
-        return count
 
     def _stage(self) -> StagedInputs:
         rows, blocks = self._limits.row_slots, len(self._places.wide_lengths)
@@ -104,6 +110,7 @@ class StepInputs:
                 names.WIDE_LENGTHS: (np.int32, (blocks,)),
                 names.LANE: (np.int64, (rows,)),
                 names.BANS: (np.int64, (self._ban_slots, 2)),
+                names.FULL_ROWS: (np.int64, (rows,)),
             },
             self._device,
         )

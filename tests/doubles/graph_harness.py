@@ -16,7 +16,7 @@ from service import graph_names as names
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
-GARBAGE = 7e3
+GARBAGE = {"float32": 7e3, "int8": 77}
 """What fills caches beyond their lengths: it must never show."""
 
 
@@ -35,18 +35,22 @@ class Rows:
 
     tokens: npt.NDArray[np.int64]
     past: npt.NDArray[np.int32]
-    caches: list[FloatArray]
+    caches: list[Array]
     source_lengths: npt.NDArray[np.int32]
-    cross: list[FloatArray]
+    cross: list[Array]
 
 
-def random_rows(config: ModelConfig, count: int, *, longest_past: int, longest_source: int, seed: int) -> Rows:
+def random_rows(
+    config: ModelConfig, count: int, *, longest_past: int, longest_source: int, seed: int, int8: bool = False
+) -> Rows:
     """Rows with every length different from its neighbour's, each with a sentence of its own."""
     generator = np.random.default_rng(seed)
     heads, size, layers = config.heads, config.head_size, config.decoder_layers
 
-    def caches(capacity: int) -> list[FloatArray]:
+    def caches(capacity: int) -> list[Array]:
         shape = (count, heads, capacity, size)
+        if int8:
+            return [generator.integers(-127, 128, shape).astype(np.int8) for _ in range(2 * layers)]
         return [generator.standard_normal(shape).astype(np.float32) for _ in range(2 * layers)]
 
     return Rows(
@@ -58,13 +62,21 @@ def random_rows(config: ModelConfig, count: int, *, longest_past: int, longest_s
     )
 
 
-def resized(cache: FloatArray, capacity: int, lengths: npt.NDArray[np.int32]) -> FloatArray:
+def resized(cache: Array, capacity: int, lengths: npt.NDArray[np.int32]) -> Array:
     """Copy a cache into another capacity; what lies beyond each row's length is garbage."""
     shape = (*cache.shape[:2], capacity, cache.shape[3])
-    copy = np.full(shape, GARBAGE, np.float32)
+    copy = np.full(shape, GARBAGE[cache.dtype.name], cache.dtype)
     for row, length in enumerate(lengths):
         copy[row, :, :length] = cache[row, :, :length]
     return copy
+
+
+def row_by_row(bans: Sequence[tuple[int, int]], rows: int) -> npt.NDArray[np.int64]:
+    """Bans with <pad> (id 0) added, equally many for each row."""
+    tokens = [[token for banned, token in bans if banned == row] for row in range(rows)]
+    each = 1 + max(map(len, tokens))
+    filled = [[*those, *[0] * (each - len(those))] for those in tokens]
+    return np.array([(row, token) for row, those in enumerate(filled) for token in those], np.int64)
 
 
 def step(
@@ -94,8 +106,9 @@ def step(
         names.INPUT_IDS: state.tokens[chosen],
         names.PAST_LENGTHS: state.past[chosen],
         names.LANE: lane,
-        names.BANS: np.array(bans if bans is not None else [(place, 0) for place in range(len(rows))], np.int64),
+        names.BANS: row_by_row(bans or [], len(rows)),
         names.K: np.array([k]),
+        names.FULL_ROWS: np.arange(len(rows)),
         names.NARROW_ROWS: np.array(narrow_at or [0], np.int64),
         names.WIDE_ROWS: blocks,
     }

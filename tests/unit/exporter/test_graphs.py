@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor
 
 from exporter.assembly import check_fused
 from exporter.attention import KeysValues
@@ -24,7 +27,7 @@ from exporter.model import TranslationModel
 from exporter.model_config import Activation, ModelConfig, Norm
 from exporter.node_forms import NodeForms
 from exporter.products import FloatPrecision, IntegerPrecision, Precision
-from exporter.quantize import InputRanges, activation_scales
+from exporter.quantize import InputRanges, cached_maps, calibrated_scales
 from exporter.teacher import observe
 from exporter.trace import TracedGraph, trace_decoder, trace_encoder, write_graphs
 from service import graph_names as names
@@ -71,7 +74,7 @@ class Traced:
 def trace(model: TranslationModel, precision: Precision, nodes: NodeForms, directory: Path) -> Traced:
     """Trace and write both graphs."""
     encoder = trace_encoder(EncoderGraph(model, precision, nodes))
-    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, HEAD), model.config, precision.dtype)
+    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, HEAD), model.config, precision.cache_dtype)
     write_graphs([encoder, decoder], directory)
     return Traced(model, encoder, decoder, directory)
 
@@ -80,9 +83,9 @@ def integer_precision(model: TranslationModel) -> IntegerPrecision:
     """Scales calibrated on random ids."""
     generator = torch.Generator().manual_seed(1)
     rows = [torch.randint(3, 700, (12,), generator=generator).tolist() for _ in range(24)]
-    ranges = InputRanges()
+    ranges = InputRanges(cached_maps(model))
     observe(model, rows, rows, ranges)
-    return IntegerPrecision(activation_scales(model, ranges))
+    return IntegerPrecision(calibrated_scales(model, ranges))
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +228,8 @@ def test_a_row_has_the_same_bits_in_any_company(
     """Log-probabilities of a row are bit-equal alone, with others, as a beam, in any place, with any capacity."""
     traced: Traced = request.getfixturevalue(precision)
     decoder = open_graph(traced.directory / "decoder.onnx", threads=threads)
-    state = random_rows(traced.model.config, 21, longest_past=30, longest_source=30, seed=6)
+    int8 = precision == "integer"
+    state = random_rows(traced.model.config, 21, longest_past=30, longest_source=30, seed=6, int8=int8)
     together = step(decoder, state, range(21))[names.LOG_PROBS]
     assert len(np.unique(together[:, 5])) == 21
     for rows, wide, capacity, source_capacity in companies():
@@ -267,10 +271,29 @@ def test_per_tensor_dynamic_quantization_would_break_this(fused: Traced, tmp_pat
     assert not np.array_equal(alone[0], together[3])
 
 
+def in_int8(state: Rows, model: TranslationModel) -> Rows:
+    """The same rows with their caches in the calibrated steps of `model`."""
+    precision = integer_precision(model)
+    own = [step for layer in decoder_layers(model) for step in precision.cache_steps(layer.self_attention)]
+    cross = [step for layer in decoder_layers(model) for step in precision.cache_steps(layer.cross_attention)]
+
+    def stored(cache: FloatArray, step: Tensor) -> npt.NDArray[np.int8]:
+        _, heads, _, size = cache.shape
+        steps = np.rint(cache / step.numpy().reshape(heads, 1, size))
+        return np.clip(steps, -128, 127).astype(np.int8)
+
+    return dataclasses.replace(
+        state,
+        caches=[stored(*pair) for pair in zip(state.caches, own, strict=True)],
+        cross=[stored(*pair) for pair in zip(state.cross, cross, strict=True)],
+    )
+
+
 def test_int8_stays_close_to_fp32(fused: Traced, integer: Traced) -> None:
     """Quantized log-probabilities differ from PyTorch's a little, and the products really are quantized."""
     case = decoding(fused)
-    found = step(open_graph(integer.directory / "decoder.onnx", threads=1), case.state, range(5))[names.LOG_PROBS]
+    decoder = open_graph(integer.directory / "decoder.onnx", threads=1)
+    found = step(decoder, in_int8(case.state, integer.model), range(5))[names.LOG_PROBS]
     difference = np.abs(found[:, 3:700] - case.log_probs[:, 3:])
     assert 0.0 < difference.mean() < 0.1 * case.log_probs[:, 3:].std()
     assert integer.decoder.operators()["com.microsoft::MatMulIntegerToFloat"] == 13
@@ -286,6 +309,25 @@ def test_every_attention_is_one_fused_node(fused: Traced, plain: Traced) -> None
     check_fused(fused.decoder, 6)
     with pytest.raises(ExportError, match="0 fused attention nodes and 6 loose ones, expected 6"):
         check_fused(plain.decoder, 6)
+
+
+def test_bans_can_be_written_in_place(fused: Traced) -> None:
+    """The runtime reuses memory only between values of one known shape: both sides of the bans have it in the file."""
+    graph = onnx.load(fused.directory / "decoder.onnx", load_external_data=False).graph
+    (ban,) = [node for node in graph.node if node.op_type == "ScatterElements"]
+    dimensions = {info.name: info.type.tensor_type.shape.dim for info in graph.value_info}
+    before, after = dimensions[ban.input[0]], dimensions[ban.output[0]]
+    assert [each.dim_param or each.dim_value for each in before] == ["rows", 768]
+    assert [each.dim_param or each.dim_value for each in after] == ["rows", 768]
+
+
+def test_int8_caches_are_named_in_type_and_returned(fused: Traced, integer: Traced) -> None:
+    """int8 graphs take and return int8 keys and values, those of sentences too; float ones the rows' own alone."""
+    assert fused.decoder.input_type("self_key_0") == "float32"
+    assert integer.decoder.input_type("self_key_0") == "int8"
+    returned = {output.name for output in open_graph(integer.directory / "decoder.onnx", threads=1).get_outputs()}
+    kept = {output.name for output in open_graph(fused.directory / "decoder.onnx", threads=1).get_outputs()}
+    assert returned - kept == {*names.narrow_cross_out(2), *names.wide_cross_out(2)}
 
 
 def test_queries_keys_and_values_are_one_product(fused: Traced) -> None:
