@@ -43,13 +43,14 @@ class AlignmentHead(NamedTuple):
 
 
 class LayerStep(NamedTuple):
-    """States (R, D) after a layer, its cross-attention query (R, D), its self cache with the new position, and what
-    cross-attention returns."""
+    """States (R, D) after a layer, its cross-attention query (R, D), its self cache with the new position, what
+    cross-attention returns, and the step sizes that its keys and values are stored in, if they are."""
 
     states: Tensor
     query: Tensor
     cache: Cache
     crossed: Crossed
+    cross_steps: symbolic.Steps | None
 
 
 class DecoderLayerGraph(nn.Module):
@@ -78,7 +79,7 @@ class DecoderLayerGraph(nn.Module):
         crossed: Crossed = self.cross(query, cross)
         states = self.crossed.after(states, crossed.states)
         states = self.fed.after(states, self.feed_forward(self.fed.before(states)))
-        return LayerStep(states, query, (keys, values), crossed)
+        return LayerStep(states, query, (keys, values), crossed, self.cross.steps())
 
 
 class DecoderStepGraph(nn.Module):
@@ -141,7 +142,7 @@ class DecoderStepGraph(nn.Module):
             narrow_caches += step.crossed.narrow_cache
             wide_caches += step.crossed.wide_cache
             if self.alignment is not None and self.alignment.layer == index:
-                alignment.append(self.alignment_query(step.query, self.alignment.head, layer.cross.steps()))
+                alignment.append(self.alignment_query(step.query, self.alignment.head, step.cross_steps))
         selection = select(self.projection.project(self.norm(states), self.bias), bans, k, full_rows)
         return (*selection, *alignment, *caches, *narrow_caches, *wide_caches)
 

@@ -167,7 +167,8 @@ def scatter(values: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
 
 def by_row(values: Tensor, rows: int | torch.SymInt) -> Tensor:
     """Return ``values`` (R * n) as (R, n); torch could not prove that they are equally many for each row."""
-    shape = torch.cat([torch.full((1,), rows, dtype=torch.int64), torch.tensor([-1])])
+    first = torch.full((1,), rows, dtype=torch.int64)  # type: ignore[arg-type]  # its types know no SymInt
+    shape = torch.cat([first, torch.tensor([-1])])
     (output,) = torch.onnx.ops.symbolic_multi_out(
         "Reshape",
         [values, shape],

@@ -24,7 +24,7 @@ from service.runtime.settings import Provider, RuntimeSettings
 
 _PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-_CACHE_TYPES = {
+_CACHE_TYPES: dict[str, np.dtype[np.generic]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(int8)": np.dtype(np.int8),

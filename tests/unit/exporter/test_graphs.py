@@ -280,7 +280,8 @@ def in_int8(state: Rows, model: TranslationModel) -> Rows:
     def stored(cache: FloatArray, step: Tensor) -> npt.NDArray[np.int8]:
         _, heads, _, size = cache.shape
         steps = np.rint(cache / step.numpy().reshape(heads, 1, size))
-        return np.clip(steps, -128, 127).astype(np.int8)
+        clipped: npt.NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
+        return clipped
 
     return dataclasses.replace(
         state,
