@@ -19,6 +19,28 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
+class PastKeysValues:
+    """Keys and values of the positions so far, in memory for ``capacity`` of them: appending copies only the new."""
+
+    def __init__(self, like: Tensor, *, heads: int, capacity: int, head_size: int) -> None:
+        self._keys = like.new_empty(like.shape[0], heads, capacity, head_size)
+        self._values = torch.empty_like(self._keys)
+        self._length = 0
+
+    def append(self, new: KeysValues) -> KeysValues:
+        """Store ``new`` (B, H, T, K) behind the past and return all of it."""
+        start, self._length = self._length, self._length + new.keys.shape[2]
+        self._keys[:, :, start : self._length] = new.keys
+        self._values[:, :, start : self._length] = new.values
+        return KeysValues(self._keys[:, :, : self._length], self._values[:, :, : self._length])
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with ``rows`` (N) of the batch only."""
+        for stored in (self._keys, self._values):
+            stored[: len(rows), :, : self._length] = stored[rows, :, : self._length]
+        self._keys, self._values = self._keys[: len(rows)], self._values[: len(rows)]
+
+
 class Attended(NamedTuple):
     """What an attention or a layer returns: states (B, T, D) and, where asked for, its weights (B, H, T, S)."""
 

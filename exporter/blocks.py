@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from exporter.attention import Attended, Attention, KeysValues
+from exporter.attention import Attended, Attention, KeysValues, PastKeysValues
 from exporter.dropout import Dropout, Randomness
 from exporter.model_config import ModelConfig
 
@@ -92,15 +91,15 @@ class DecoderLayer(nn.Module):
         cross: KeysValues,
         source_mask: Tensor,
         *,
-        past: KeysValues | None = None,
+        past: PastKeysValues | None = None,
         return_weights: bool = False,
         return_cross_weights: bool = False,
     ) -> DecoderLayerOutput:
-        """Map states (B, T, D); with ``past``, T is 1 and the new position sees all that came before it."""
+        """Map states (B, T, D); with ``past``, T is 1, and the new position joins it and sees all of it."""
         normed = self.self_attention_norm(states) if self.pre_norm else states
         keys_values = self.self_attention.project(normed)
         if past is not None:
-            keys_values = KeysValues(*(torch.cat(pair, dim=2) for pair in zip(past, keys_values, strict=True)))
+            keys_values = past.append(keys_values)
         mine = self.self_attention(normed, keys_values, causal=past is None, return_weights=return_weights)
         states = states + self.dropout(mine.states)
         if not self.pre_norm:

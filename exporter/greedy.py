@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from exporter.alignment import padded
-from exporter.attention import KeysValues
+from exporter.attention import KeysValues, PastKeysValues
 from exporter.model import TranslationModel
 
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 4096
 """Source tokens of one batch, padding counted."""
+_GATHER_BELOW = 0.75
+"""Rows are gathered when no more than this share of them still runs: gathering copies keys and values."""
 
 
 @torch.inference_mode()
@@ -25,31 +27,32 @@ def greedy_decode(
     ``bad_words_ids=[[pad]]`` and ``forced_eos_token_id``. Source ids and mask are (B, S).
     """
     config = model.config
+    steps = min(max_new_tokens, config.max_positions)
     mask = source_mask[:, None, None, :]
     cross = model.cross_keys_values(model.encode(source_ids, source_mask))
-    past: list[KeysValues | None] = [None] * config.decoder_layers
+    past = [PastKeysValues(pair.keys, heads=config.heads, capacity=steps, head_size=config.head_size) for pair in cross]
     rows = torch.arange(source_ids.shape[0], device=source_ids.device)
+    running = torch.ones_like(rows, dtype=torch.bool)
     answers: list[list[int]] = [[] for _ in range(source_ids.shape[0])]
     tokens = torch.full_like(source_ids[:, :1], config.decoder_start_id)
-    for position in range(min(max_new_tokens, config.max_positions)):
+    for position in range(steps):
         states = model.embed_target(tokens, first_position=position)
-        for index, layer in enumerate(model.decoder.layers):
-            output = layer(states, cross[index], mask, past=past[index])
-            states, past[index] = output.states, output.past
+        for layer, pair, before in zip(model.decoder.layers, cross, past, strict=True):
+            states = layer(states, pair, mask, past=before).states
         logits = model.logits(model.decoder.norm(states))[:, 0]
         logits[:, config.pad_id] = -torch.inf
-        best = logits.argmax(dim=-1)
-        if position + 1 == min(max_new_tokens, config.max_positions):
-            best = torch.full_like(best, config.eos_id)
-        for row, token in zip(rows.tolist(), best.tolist(), strict=True):
+        best = logits.argmax(dim=-1) if position + 1 < steps else torch.full_like(rows, config.eos_id)
+        for row, token in zip(rows[running].tolist(), best[running].tolist(), strict=True):
             answers[row].append(token)
-        running = best != config.eos_id
-        if not bool(running.any()):
+        running = running & (best != config.eos_id)
+        left = running.nonzero()[:, 0]
+        if not len(left):
             break
-        if not bool(running.all()):
-            rows, best, mask = rows[running], best[running], mask[running]
-            cross = [KeysValues(*(tensor[running] for tensor in pair)) for pair in cross]
-            past = [pair and KeysValues(*(tensor[running] for tensor in pair)) for pair in past]
+        if len(left) <= _GATHER_BELOW * len(running):
+            rows, best, mask, running = rows[left], best[left], mask[left], running[left]
+            cross = [KeysValues(pair.keys[left], pair.values[left]) for pair in cross]
+            for before in past:
+                before.keep(left)
         tokens = best[:, None]
     return answers
 
