@@ -73,7 +73,7 @@ def translate_by_keyboard(page: Page) -> None:
             break
     assert visited == ["skip", "pair", "beam", "text", "go"], visited
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('status').textContent === 'Translated.'")
+    page.locator("#status:text-is('Translated.')").wait_for()
 
 
 def check_answer(page: Page) -> None:
@@ -100,7 +100,7 @@ def check_errors(page: Page) -> None:
     assert page.locator("#status").inner_text() == "The server cannot be reached."
     page.unroute("**/page/translate")
     page.get_by_role("button", name="Translate").click()
-    page.wait_for_function("document.getElementById('translation').textContent === 'How are you?'")
+    page.locator("#translation:text-is('How are you?')").wait_for()
     assert page.locator("#status.bad").count() == 0
 
 
