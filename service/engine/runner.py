@@ -48,8 +48,8 @@ class Batch:
     """One decode step over rows 0 to R-1.
 
     `last_tokens`, `past_lengths`, `sentence_slots` are (R,); `bans` is (B, 2) of (row, token id), row by row and
-    equally many for each; `best` is how many
-    of the best tokens each row needs; `full_rows` asks for whole rows of log-probabilities as well.
+    equally many for each; `best` is how many of the best tokens each row needs; `full_rows` asks for whole rows of
+    log-probabilities as well.
     """
 
     last_tokens: IntArray
