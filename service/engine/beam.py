@@ -37,10 +37,11 @@ def best_candidates(scores: FloatArray, top_ids: RowArray, top_log_probs: FloatA
     sentences = scores.shape[0]
     totals = (scores[:, :, None] + top_log_probs).reshape(sentences, -1)
     order = np.argsort(-totals, axis=1, kind="stable")[:, :width]
+    chosen = order + np.arange(sentences)[:, None] * totals.shape[1]
     return Candidates(
-        totals=np.take_along_axis(totals, order, axis=1),
-        log_probs=np.take_along_axis(top_log_probs.reshape(sentences, -1), order, axis=1),
-        tokens=np.take_along_axis(top_ids.reshape(sentences, -1), order, axis=1),
+        totals=totals.ravel()[chosen],
+        log_probs=top_log_probs.ravel()[chosen],
+        tokens=top_ids.ravel()[chosen],
         lanes=order // width,
     )
 
@@ -51,18 +52,20 @@ def place(parents: Lanes) -> Lanes:
     Returns (S, beam): the child that sits on each lane. A lane whose hypothesis has no child is free, so whatever is
     copied onto it overwrites nothing that is still needed.
     """
-    sentences, beam = parents.shape
-    every = np.arange(sentences)
-    child_on = np.full((sentences, beam), beam, np.intp)
-    displaced = np.ones((sentences, beam), bool)
-    for child in range(beam):
-        lane = parents[:, child]
-        stays = child_on[every, lane] == beam
-        child_on[every[stays], lane[stays]] = child
-        displaced[stays, child] = False
-    for sentence in np.flatnonzero(displaced.any(axis=1)):
-        child_on[sentence, child_on[sentence] == beam] = np.flatnonzero(displaced[sentence])
-    return child_on
+    return np.array([_placed(lanes) for lanes in parents.tolist()], np.intp).reshape(parents.shape)
+
+
+def _placed(parents: list[int]) -> list[int]:
+    """`place` for one sentence; so few numbers are faster in plain Python."""
+    child_on = [-1] * len(parents)
+    displaced: list[int] = []
+    for child, parent in enumerate(parents):
+        if child_on[parent] < 0:
+            child_on[parent] = child
+        else:
+            displaced.append(child)
+    waiting = iter(displaced)
+    return [child if child >= 0 else next(waiting) for child in child_on]
 
 
 class BeamSearch:
@@ -80,7 +83,7 @@ class BeamSearch:
         Returns the sentences that are done and the key/value copies that the next step needs.
         """
         table = self._table
-        rows = np.stack([sequence.rows for sequence in group])
+        rows = np.concatenate([sequence.rows for sequence in group]).reshape(len(group), -1)
         width = 2 * group[0].options.beam_size
         found = best_candidates(
             table.scores[rows], output.top_ids[rows][:, :, :width], output.top_log_probs[rows][:, :, :width], width

@@ -108,10 +108,14 @@ class OnnxRunner:
         self._map.arrange(batch.sentence_slots)
         shape = Shape(rows, self._map.narrow_count, self._map.wide_count, batch.best, batch.full_rows)
         binding = self._binding(shape)
-        bans = self._bans[:rows] if len(batch.bans) == rows else batch.bans
-        bans[:] = batch.bans
-        _bind_input(binding, names.BANS, bans)
+        usual = len(batch.bans) == rows
+        if usual:
+            self._bans[:rows] = batch.bans
+        else:
+            _bind_input(binding, names.BANS, batch.bans)
         self._sessions.decoder.run_with_iobinding(binding)
+        if not usual:
+            _bind_input(binding, names.BANS, self._bans[:rows])
         best = (rows, batch.best)
         return StepOutput(
             top_ids=self._top_ids[: rows * batch.best].reshape(best),
@@ -153,7 +157,7 @@ class OnnxRunner:
         return binding
 
     def _bind(self, shape: Shape) -> ort.IOBinding:
-        """Bind every input and output but the bans to this runner's memory, for steps of `shape`."""
+        """Bind every input and output to this runner's memory, for steps of `shape` with one ban a row."""
         layers = self._manifest.dimensions.decoder_layers
         places = self._map
         binding = self._sessions.decoder.io_binding()
@@ -165,6 +169,7 @@ class OnnxRunner:
             names.WIDE_ROWS: places.wide_rows[: shape.wide],
             names.WIDE_LENGTHS: places.wide_lengths[: shape.wide],
             names.LANE: places.lane[: shape.rows],
+            names.BANS: self._bans[: shape.rows],
             names.K: self._best_counts[shape.best : shape.best + 1],
             **_layers(names.self_caches(layers), self._own, shape.rows),
             **_layers(names.narrow_cross(layers), self._narrow, shape.narrow),

@@ -39,9 +39,11 @@ class SentenceMap:
         self._wide = SlotPool(blocks)
         self._narrow_of: npt.NDArray[np.int64] = np.full(limits.sentence_slots, -1, np.int64)
         self._blocks_of: npt.NDArray[np.int64] = np.full((limits.sentence_slots, 2), -1, np.int64)
+        self._arranged: npt.NDArray[np.integer] | None = None
 
     def open(self, slot: int, *, lanes: int, length: int) -> tuple[list[int], list[int]]:
         """Give sentence `slot` its places; returns (narrow places, wide blocks) that hold its keys and values."""
+        self._arranged = None
         if lanes == 1:
             place = self._narrow.take()
             self._narrow_of[slot] = place
@@ -54,6 +56,7 @@ class SentenceMap:
 
     def close(self, slot: int) -> None:
         """Free the places of `slot`; harmless when it has none."""
+        self._arranged = None
         if self._narrow_of[slot] >= 0:
             place = int(self._narrow_of[slot])
             self._narrow.give_back(place)
@@ -71,16 +74,22 @@ class SentenceMap:
         return None, int(self._blocks_of[slot, 0])
 
     def arrange(self, slots: Sequence[int] | npt.NDArray[np.integer]) -> None:
-        """Point places and rows at each other for a step whose row r belongs to sentence `slots[r]`."""
+        """Point places and rows at each other for a step whose row r belongs to sentence `slots[r]`.
+
+        From one step to the next this seldom changes, and then nothing is done.
+        """
         slots = np.asarray(slots)
+        if self._arranged is not None and np.array_equal(slots, self._arranged):
+            return
+        self._arranged = slots.copy()
         places = self._narrow_of[slots]
         narrow = np.flatnonzero(places >= 0)
         places = places[narrow]
-        self.narrow_count = self._rounded(int(places.max(initial=0)) + 1, len(self.narrow_rows))
+        self.narrow_count = self._count(places, len(self.narrow_rows))
         self.narrow_rows[: self.narrow_count] = 0
         self.narrow_rows[places] = narrow
         self.lane[narrow] = places
-        self.wide_count = len(self.wide_rows) if self._all_places else 1
+        self.wide_count = self._count(self._blocks_of[:0], len(self.wide_rows))
         self.wide_rows[: self.wide_count] = 0
         if len(narrow) < len(slots):
             self._arrange_wide(slots, np.flatnonzero(self._narrow_of[slots] < 0))
@@ -92,10 +101,15 @@ class SentenceMap:
         rank = np.arange(len(rows)) - first_of_owner
         blocks = self._blocks_of[owners, rank // LANES]
         used = self._blocks_of[np.unique(owners)]
-        self.wide_count = self._rounded(int(used.max(initial=0)) + 1, len(self.wide_rows))
+        self.wide_count = self._count(used, len(self.wide_rows))
         self.wide_rows[: self.wide_count] = 0
         self.wide_rows[blocks, rank % LANES] = rows
         self.lane[rows] = self.narrow_count + blocks * LANES + rank % LANES
 
-    def _rounded(self, count: int, most: int) -> int:
-        return most if self._all_places else min(-(-count // _GRAIN) * _GRAIN, most)
+    def _count(self, used: npt.NDArray[np.int64], most: int) -> int:
+        """How many places a step reads when it needs those in `used`: at least one, as the graph wants."""
+        if self._all_places:
+            return most
+        if not used.size:
+            return 1
+        return min(-(-(int(used.max()) + 1) // _GRAIN) * _GRAIN, most)
