@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 from dragoman.v1 import translation_pb2 as pb
 from examples.latency import read_histogram
-from examples.server_process import ServerError, ServerProcess
+from loadtests.server_process import FREE_PORTS, ServerProcess
 from service.client import TranslationClient, TranslationError
 from service.client.heatmap import DrawingError, terminal_heatmap, write_png
+from service.errors import UnavailableError
 
 CHECKPOINT = Path("models/en-defres")
 OUTPUT = Path("bundles")
@@ -45,7 +47,6 @@ STEPS = 6
 ALIGNED_SENTENCE = "She has been reading this book for three days."
 WIDEST_TEXT = 100
 START_SECONDS = 60.0
-STOP_SECONDS = 30.0
 
 
 class DemoError(Exception):
@@ -122,9 +123,15 @@ def show_alignment(client: TranslationClient, bundle: Path, picture: Path) -> No
     print(f"      also in {picture}")
 
 
-def print_latencies(metrics_port: int) -> None:
+def server_of(bundle: Path, log: Path) -> ServerProcess:
+    """The service with its page, not yet started; what it logs goes to ``log``."""
+    command = [sys.executable, "-m", "service", "--bundle", str(bundle.absolute()), *FREE_PORTS, "--page"]
+    return ServerProcess(command, log=log, start_seconds=START_SECONDS)
+
+
+def print_latencies(metrics_url: str) -> None:
     """The quantiles of each phase, from the histograms of the server's Prometheus page."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(metrics_url, timeout=10) as answer:
         page = answer.read().decode("utf-8")
     print(f"      {'milliseconds':<12} {'p50':>8} {'p95':>8} {'p99':>8} {'count':>7}")
     for phase in PHASES:
@@ -141,7 +148,7 @@ def stop_on_terminate(signal_number: int, frame: FrameType | None) -> None:
 
 
 def demonstrate(arguments: argparse.Namespace) -> None:
-    """The six steps. Raises DemoError, ServerError or TranslationError."""
+    """The six steps. Raises DemoError, UnavailableError or TranslationError."""
     output: Path = arguments.output
     output.mkdir(parents=True, exist_ok=True)
     begin(1, "Export: trace the model to ONNX, prove it against PyTorch, write a bundle")
@@ -151,23 +158,25 @@ def demonstrate(arguments: argparse.Namespace) -> None:
     else:
         export(arguments.checkpoint, arguments.precision, bundle)
     begin(2, "Serve: python -m service, a process of its own")
-    with ServerProcess(bundle=bundle, log=output / "demo-server.log", options=["--page"]) as server:
-        server.start(timeout_seconds=START_SECONDS)
-        print(f"      gRPC on port {server.grpc_port}, metrics on port {server.metrics_port}")
-        print(f"      a page to try it in a browser: http://127.0.0.1:{server.metrics_port}/")
-        with TranslationClient(f"127.0.0.1:{server.grpc_port}") as client:
+    with server_of(bundle, output / "demo-server.log") as server:
+        metrics_url = server.metrics_url or ""
+        page_url = metrics_url.removesuffix("metrics")
+        grpc_port, metrics_port = (urlsplit(url).port for url in (f"//{server.address}", metrics_url))
+        print(f"      gRPC on port {grpc_port}, metrics on port {metrics_port}")
+        print(f"      a page to try it in a browser: {page_url}")
+        with TranslationClient(server.address) as client:
             begin(3, f"Translate: {len(SENTENCES)} sentences into {', '.join(LANGUAGES.values())}, over gRPC")
             translate(client)
             begin(4, "Look: which source tokens (columns) each target token (rows) came from")
             show_alignment(client, bundle, output / "demo-alignment.png")
         begin(5, "Measure: latency quantiles, read back from /metrics")
-        print_latencies(server.metrics_port)
+        print_latencies(metrics_url)
         if arguments.stay:
-            print(f"      serving until Ctrl-C; the page: http://127.0.0.1:{server.metrics_port}/", flush=True)
+            print(f"      serving until Ctrl-C; the page: {page_url}", flush=True)
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
         begin(6, "Stop: SIGTERM")
-        code = server.stop(grace_seconds=STOP_SECONDS)
+        code = server.stop()
         if code != 0:
             raise DemoError(f"the server ended with exit code {code}: {server.last_words()}")
         print("      the server finished its work and ended with exit code 0")
@@ -179,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop_on_terminate)
     try:
         demonstrate(parsed)
-    except (DemoError, ServerError, TranslationError, DrawingError, OSError) as error:
+    except (DemoError, UnavailableError, TranslationError, DrawingError, OSError) as error:
         print(f"demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

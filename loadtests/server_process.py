@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +20,7 @@ from service.errors import UnavailableError
 REPOSITORY = Path(__file__).resolve().parents[1]
 SERVING = re.compile(r"SERVING grpc (?P<address>\S+)(?: metrics (?P<metrics>\S+))?")
 FREE_PORTS = ("--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", "--health-port", "0")
-STOP_SECONDS = 30.0
+START_SECONDS, STOP_SECONDS = 600.0, 30.0
 # Texts come more than once in a run: an answer from the cache says nothing of the engine.
 MEASURED = (*FREE_PORTS, "--no-log-calls", "--cache-mib", "0")
 SERVICE = (sys.executable, "-m", "service", *MEASURED)
@@ -27,13 +29,29 @@ EMPTY = (sys.executable, "-m", "loadtests.empty_server")
 
 
 class ServerProcess:
-    """Runs a command that prints `SERVING grpc ADDRESS [metrics URL]` when it serves. Leaving the context stops it."""
+    """Runs a command that prints `SERVING grpc ADDRESS [metrics URL]` when it serves. Leaving the context stops it.
 
-    def __init__(self, command: Sequence[str | Path], *, cores: frozenset[int] = frozenset()) -> None:
+    It has `start_seconds` to become ready and is pinned to `cores`. Its standard error goes to the file `log`, or to a
+    temporary one. Ctrl-C does not reach it: whoever started it stops it.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        cores: frozenset[int] = frozenset(),
+        log: Path | None = None,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
         self._command = [str(word) for word in command]
         self._cores = cores
+        self._start_seconds = start_seconds
         self._process: subprocess.Popen[str] | None = None
-        self._log: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._log: IO[str] = (
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+            if log is None
+            else log.open("w+", encoding="utf-8", errors="replace")
+        )
         self.address = ""
         self.metrics_url: str | None = None
 
@@ -44,16 +62,32 @@ class ServerProcess:
 
     def start(self, options: Sequence[str] = ()) -> None:
         """Start it, with further `options`, and wait until it serves. Raises UnavailableError with its last words."""
+        began = time.monotonic()
         self._process = subprocess.Popen(
-            [*self._command, *options], stdout=subprocess.PIPE, stderr=self._log, text=True, cwd=REPOSITORY
+            [*self._command, *options],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            cwd=REPOSITORY,
+            start_new_session=True,
         )
-        pin(self._process.pid, self._cores)
-        for line in self._process.stdout or ():
-            if found := SERVING.match(line):
-                self.address, self.metrics_url = found["address"], found["metrics"]
-                return
-        self.stop()
-        raise UnavailableError(f"the server did not start: {self.last_words()}")
+        timer = threading.Timer(self._start_seconds, self._process.kill)
+        try:
+            timer.start()
+            pin(self._process.pid, self._cores)
+            for line in self._process.stdout or ():
+                if found := SERVING.match(line):
+                    self.address, self.metrics_url = found["address"], found["metrics"]
+                    return
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            timer.cancel()
+        code = self.stop()
+        late = time.monotonic() - began >= self._start_seconds
+        how = f"was not serving after {self._start_seconds:g} s" if late else f"ended with exit code {code}"
+        raise UnavailableError(f"the server {how}: {self.last_words()}")
 
     def last_words(self) -> str:
         """The last line of its standard error."""
