@@ -33,9 +33,7 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
     "service.health_probe": frozenset(),
     "service.engine": frozenset(),
     "service.runtime": frozenset({"service.engine"}),
-    "service.gpu_memory": frozenset(),
-    "service.step_histogram": frozenset(),
-    "service.metrics": frozenset({"service.engine", "service.gpu_memory", "service.step_histogram"}),
+    "service.metrics": frozenset({"service.engine"}),
     "service.translator": frozenset({"service.engine", "service.tokenizer", "service.segmentation"}),
     "service.tokens": frozenset(),
     "service.rpc": frozenset(

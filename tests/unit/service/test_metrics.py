@@ -10,9 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from service import gpu_memory
 from service.engine import EngineObserver, FinishReason, RefusalReason, StepRecord, Timings
-from service.metrics import ROW_BUCKETS, EngineMetrics, Metrics, exemplar, length_class
+from service.metrics import ROW_BUCKETS, EngineMetrics, Metrics, exemplar, gpu_memory, length_class
 
 TIMINGS = Timings(queue_seconds=0.01, encode_seconds=0.02, decode_seconds=0.3, first_token_seconds=0.05, steps=7)
 STEP = StepRecord(
