@@ -8,11 +8,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.grafana.panels import ROWS
 from deploy.grafana.queries import Panel
+from deploy.grafana.rows.calls import LATENCY_BY_PHASE, TRAFFIC
+from deploy.grafana.rows.engine import BATCHING, CAPACITY
+from deploy.grafana.rows.models import GPU, MODELS
 
 OUTPUT = Path(__file__).parent / "dashboards" / "dragoman.json"
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 24, 8, 8
+ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
+    ("Traffic and objectives", TRAFFIC),
+    ("Latency by phase", LATENCY_BY_PHASE),
+    ("Batching efficiency", BATCHING),
+    ("Capacity", CAPACITY),
+    ("Models", MODELS),
+    ("GPU", GPU),
+)
 
 
 def panel_json(panel: Panel, *, number: int, x: int, y: int) -> dict[str, object]:
