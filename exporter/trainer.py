@@ -1,25 +1,22 @@
-"""The training loop: updates, validation, early stopping, averaging and resuming."""
+"""The training loop: when it updates, validates, stops and averages."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 
 from exporter.batching import Batch, collate, group_by_length
-from exporter.checkpoint import load_weights, read_json, save_weights, write_json
-from exporter.guided_alignment import GuidedHead, guided_loss
+from exporter.gradients import Gradients
+from exporter.guided_alignment import GuidedHead
 from exporter.model import TranslationModel
 from exporter.optimizer import OptimizerName, Optimizers, gradient_norm
+from exporter.run_directory import Progress, RunDirectory
 from exporter.schedule import LearningRateSchedule
 from exporter.training_data import TrainingData
 from service.errors import CheckpointError
@@ -52,30 +49,8 @@ class TrainerOptions:
     guided: GuidedHead | None = None
 
 
-@dataclass(slots=True)
-class Progress:
-    """Where a run stands; everything that resuming needs beside tensors."""
-
-    update: int = 0
-    epoch: int = 0
-    batch: int = 0
-    target_tokens: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
 Validator = Callable[[TranslationModel], Mapping[str, float]]
 """Measures a model; the value named ``score`` is the one to raise."""
-
-
-def smoothed_loss(logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor:
-    """Return the mean cross-entropy of ``logits`` (N, V) against labels mixed with ``smoothing`` of uniform."""
-    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
-
-
-def best_entry(history: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the validation with the highest score, the latest among equals."""
-    return max(history, key=lambda entry: (entry["score"], entry["update"]))
 
 
 class Trainer:
@@ -95,53 +70,24 @@ class Trainer:
         self._data = data
         self._options = options
         self._validate = validate
-        self._directory = directory
+        self._directory = RunDirectory(directory, average=options.average)
         self._report = report
-        self._device = model.positions.device
         self._optimizers = Optimizers(
             model,
             name=options.optimizer,
             weight_decay=options.weight_decay,
             muon_rate_ratio=options.muon_rate_ratio,
         )
-        self._parameters = list(model.parameters())
-        self._pool = ThreadPoolExecutor(options.workers, initializer=torch.set_num_threads, initargs=(options.threads,))
-        self._loss = torch.compile(self._batch_loss, dynamic=True) if options.compile else self._batch_loss
+        self._gradients = Gradients(
+            model,
+            label_smoothing=options.label_smoothing,
+            guided=options.guided,
+            bf16=options.bf16,
+            compiled=options.compile,
+            workers=options.workers,
+            threads=options.threads,
+        )
         self.progress = Progress()
-
-    def _batch_loss(
-        self,
-        source_ids: Tensor,
-        source_mask: Tensor,
-        target_ids: Tensor,
-        at: Tensor,
-        to: Tensor,
-        alignment: Tensor | None,
-    ) -> Tensor:
-        """Return the loss of predicting ``to`` (N) from the decoder positions ``at`` (N) of the flattened batch.
-
-        Where the batch has an ``alignment`` (B, T, S), the guided head's loss per predicted token is added.
-        """
-        guided = self._options.guided if alignment is not None else None
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._options.bf16):
-            memory = self._model.encode(source_ids, source_mask)
-            layers = () if guided is None else (guided.layer,)
-            states, weights = self._model.decode(target_ids, memory, source_mask, weights_of=layers)
-            logits = self._model.logits(states.flatten(0, 1)[at])
-        loss = smoothed_loss(logits, to, smoothing=self._options.label_smoothing)
-        if guided is None or alignment is None:
-            return loss
-        return loss + guided.weight * guided_loss(weights[0][:, guided.head], alignment) / len(to)
-
-    def _gradients(self, batch: Batch, seed: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the summed loss of a batch and its gradients, one for each parameter; ``seed`` fixes its dropout."""
-        batch = batch.to(self._device)
-        self._model.randomness.seed(seed)
-        at = batch.label_mask.flatten().nonzero()[:, 0]
-        labels = batch.labels.flatten()[at]
-        inputs = (batch.source_ids, batch.source_mask, batch.target_ids, at, labels, batch.alignment)
-        loss = self._loss(*inputs) * len(at)
-        return loss.detach(), torch.autograd.grad(loss, self._parameters)
 
     def _update(self, batches: Sequence[Batch]) -> float:
         """Take one optimizer step over ``batches``; return the loss per target token.
@@ -149,17 +95,13 @@ class Trainer:
         Raises:
             CheckpointError: when the loss is no longer a finite number.
         """
-        tokens = sum(batch.target_tokens for batch in batches)
         first_seed = (self._options.seed << 40) + (self.progress.update << 8)
-        results = list(self._pool.map(self._gradients, batches, range(first_seed, first_seed + len(batches))))
-        loss = float(sum(result[0] for result in results)) / tokens
-        for parameter, *gradients in zip(self._parameters, *(result[1] for result in results), strict=True):
-            parameter.grad = torch.stack(gradients).sum(dim=0).div_(tokens)
-        norm = gradient_norm(self._parameters, largest=self._options.clip_norm)
+        loss = self._gradients.compute(batches, first_seed=first_seed)
+        norm = gradient_norm(list(self._model.parameters()), largest=self._options.clip_norm)
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise CheckpointError(f"training diverged at update {self.progress.update + 1}: the loss is {loss}")
         self.progress.update += 1
-        self.progress.target_tokens += tokens
+        self.progress.target_tokens += sum(batch.target_tokens for batch in batches)
         self._optimizers.step(self._options.schedule.rate(update=self.progress.update, progress=self._share_done()))
         return loss
 
@@ -246,28 +188,7 @@ class Trainer:
             f"update {progress.update}, epoch {progress.epoch + 1}, {progress.seconds / 60:.1f} min, "
             f"{progress.target_tokens} tokens: {shown}"
         )
-        self.save_state()
-
-    def _weights_path(self, update: int) -> Path:
-        return self._directory / "weights" / f"{update:08d}.safetensors"
-
-    def save_state(self) -> None:
-        """Write all that resuming needs; keep the weights of the last ``average`` validations and of the best one."""
-        save_weights(self._weights_path(self.progress.update), self._model.state_dict())
-        state = {f"optimizer|{key}": tensor for key, tensor in self._optimizers.state_tensors().items()}
-        save_weights(self._directory / "state.safetensors", state)
-        write_json(
-            self._directory / "state.json",
-            {name: getattr(self.progress, name) for name in Progress.__slots__},
-        )
-        history = self.progress.history
-        kept = {int(entry["update"]) for entry in history[-self._options.average :]}
-        kept.add(self.progress.update)
-        if history:
-            kept.add(int(best_entry(history)["update"]))
-        for path in (self._directory / "weights").glob("*.safetensors"):
-            if int(path.stem) not in kept:
-                path.unlink()
+        self._directory.save(progress, self._model, self._optimizers)
 
     def resume(self) -> None:
         """Go on from the state in the directory, so that the run goes as if it had never stopped.
@@ -275,35 +196,16 @@ class Trainer:
         Raises:
             CheckpointError: when the state is missing, damaged or of another model.
         """
-        state = read_json(self._directory / "state.json")
-        try:
-            self.progress = Progress(**state)  # type: ignore[arg-type]
-        except TypeError:
-            raise CheckpointError(f"{self._directory / 'state.json'}: not the state of a run") from None
-        tensors = load_weights(self._directory / "state.safetensors")
-        self._optimizers.load_state_tensors({key.removeprefix("optimizer|"): value for key, value in tensors.items()})
-        self._load_weights([self.progress.update])
-
-    def _load_weights(self, updates: Sequence[int]) -> None:
-        """Fill the model with the mean of the weights saved at ``updates``."""
-        total: dict[str, Tensor] = {}
-        for update in updates:
-            for name, tensor in load_weights(self._weights_path(update)).items():
-                total[name] = total[name] + tensor if name in total else tensor
-        try:
-            self._model.load_state_dict({name: tensor / len(updates) for name, tensor in total.items()})
-        except RuntimeError:
-            raise CheckpointError(f"{self._directory}: the saved weights are of another model") from None
+        self.progress = self._directory.load(self._model, self._optimizers)
 
     def _finish(self) -> None:
         """Leave in the model the average of the last validations' weights or the best ones, whichever scores higher."""
-        history = self.progress.history
-        best = best_entry(history)
-        recent = [int(entry["update"]) for entry in history[-self._options.average :]]
-        self._load_weights(recent)
+        best = self.progress.best_validation()
+        recent = self.progress.last_validated(self._options.average)
+        self._directory.load_weights(self._model, recent)
         self._model.eval()
         averaged = dict(self._validate(self._model))
         self._report(f"average of {len(recent)}: " + ", ".join(f"{key} {value:.2f}" for key, value in averaged.items()))
         if averaged["score"] < best["score"]:
-            self._load_weights([int(best["update"])])
+            self._directory.load_weights(self._model, [int(best["update"])])
             self._report(f"kept update {int(best['update'])}, score {best['score']:.2f}")

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 from exporter.__main__ import main
 from exporter.checkpoint import load_checkpoint
+from exporter.gradients import smoothed_loss
 from exporter.model import TranslationModel
 from exporter.model_config import ModelConfig
 from exporter.optimizer import Optimizers, split_parameters
 from exporter.schedule import Decay, LearningRateSchedule
-from exporter.trainer import smoothed_loss
 from service.errors import CheckpointError
 
 _WORDS = {"one": "eins", "two": "zwei", "red": "rot", "cat": "katze", "dog": "hund", "sun": "sonne", "sea": "meer"}
