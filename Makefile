@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Flags for the one step that installs torch, for example --index-url with PyTorch's CPU index.
 export TORCH_FLAGS ?=
-.PHONY: help install demo test test-all loadtest bench bench-peers gpu-smoke deploy-check audit lint format proto proto-baseline clean
+.PHONY: help install demo test test-all loadtest bench bench-peers gpu-smoke gpu-bench deploy-check audit lint format proto proto-baseline clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -36,6 +36,17 @@ test-all: $(VENV)/.installed ## All tests, the long ones too
 # On a machine with a GPU: first replace ONNX Runtime in the environment, as docs/gpu.md says. Exit code 3: no GPU here.
 gpu-smoke: $(VENV)/.installed ## Twenty ragged decode steps in fp16 on a GPU, compared with the CPU
 	@$(BIN)/python -m tests.gpu_smoke $(GPU_SMOKE_FLAGS)
+
+# As for gpu-smoke; what is compared is set as for bench. The bundle is exported where it is not there yet.
+GPU_BUNDLE ?= bundles/gpu-fp16
+GPU_BENCH_FLAGS ?=
+gpu-bench: $(VENV)/.installed ## Engine in fp16 beside transformers and CTranslate2 on a GPU, and beside its ceilings
+	@[ -n "$(BENCH_CHECKPOINT)" ] && [ -n "$(BENCH_TEXT)" ] || { \
+		echo "Set BENCH_CHECKPOINT and BENCH_TEXT, or DRAGOMAN_TEST_DATA: see docs/gpu.md" >&2; exit 2; }
+	@$(BIN)/python -m loadtests.bench.gpu.device $(GPU_BENCH_FLAGS)
+	@[ -d "$(GPU_BUNDLE)" ] || $(BIN)/python -m exporter export --checkpoint "$(BENCH_CHECKPOINT)" --precision fp16 --output "$(GPU_BUNDLE)"
+	@$(BIN)/python -m loadtests.bench.gpu --bundle "$(GPU_BUNDLE)" --checkpoint "$(BENCH_CHECKPOINT)" \
+		--text "$(BENCH_TEXT)" $(GPU_BENCH_FLAGS)
 
 # What is compared: a Marian checkpoint, sentences and their references; set each, or DRAGOMAN_TEST_DATA for all three.
 BENCH_CHECKPOINT ?= $(if $(DRAGOMAN_TEST_DATA),$(DRAGOMAN_TEST_DATA)/models/opus-mt-zh-en)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests.bench.gpu.cases import FEWEST_SENTENCES, ROWS
-from loadtests.bench.gpu.device import DeviceWatch, add_device, check_precision, has_gpu
+from loadtests.bench.gpu.device import NO_GPU, DeviceWatch, add_device, check_precision, is_missing
 from loadtests.bench.gpu.parts import PARTS, Plan, Run
 from loadtests.bench.gpu.picture import write_picture
 from loadtests.bench.gpu.report import as_json
@@ -23,8 +23,8 @@ from service.engine import EngineLimits
 from service.errors import ConfigError, DataError, DragomanError
 from service.tokenizer import Tokenizer
 
-OURS_FAILED, WRONG_USE, NO_GPU = 1, 2, 3
-"""Exit codes."""
+OURS_FAILED, WRONG_USE = 1, 2
+"""Exit codes, with NO_GPU."""
 QUICK_ROWS = (1, 8)
 
 
@@ -116,8 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: the run was made; 1: our engine failed in it; 2: it could not be made; 3: there is no GPU here."""
     given = build_parser().parse_args(arguments)
-    if given.provider == "cuda" and not has_gpu(given.device_id):
-        print("gpu-bench: ONNX Runtime can use no such GPU on this machine, nothing was measured", file=sys.stderr)
+    if is_missing(given.provider, given.device_id):
         return NO_GPU
     try:
         return run(given)

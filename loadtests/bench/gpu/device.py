@@ -1,9 +1,14 @@
-"""The device of a run: whether it is there, what it is, how much of its memory is in use, and our runner on it."""
+"""The device of a run: whether it is there, what it is, how much of its memory is in use, and our runner on it.
+
+`python -m loadtests.bench.gpu.device` ends with exit code 3 and one line where there is none.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +26,8 @@ try:
 except ImportError:  # the CPU's installation does without
     pynvml = None
 
+NO_GPU = 3
+"""Exit code."""
 _PARENT, _PAGES = 1, 21
 """Fields 4 and 24 of /proc/PID/stat, counted after the command's closing bracket (man 5 proc)."""
 
@@ -41,6 +48,14 @@ def has_gpu(device_id: int) -> bool:
     except Exception:  # ONNX Runtime's exceptions have no common class of their own
         return False
     return True
+
+
+def is_missing(provider: Provider, device_id: int) -> bool:
+    """Say in one line, and return, that the GPU which was asked for is not there."""
+    missing = provider == "cuda" and not has_gpu(device_id)
+    if missing:
+        print("gpu-bench: ONNX Runtime can use no such GPU on this machine, nothing was measured", file=sys.stderr)
+    return missing
 
 
 def check_precision(bundle: Bundle, provider: Provider) -> None:
@@ -103,3 +118,15 @@ def _memory_of_children() -> int:
         if int(fields[_PARENT]) == os.getpid():
             pages += int(fields[_PAGES])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0: the device is there; other options than those of a device are passed over."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.gpu.device", description=__doc__)
+    add_device(parser)
+    given, _ = parser.parse_known_args(arguments)
+    return NO_GPU if is_missing(given.provider, given.device_id) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

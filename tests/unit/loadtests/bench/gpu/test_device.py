@@ -13,8 +13,9 @@ import torch
 from exporter.reference import reference_answers
 from loadtests.bench.child import run_job
 from loadtests.bench.gpu import __main__ as program
+from loadtests.bench.gpu import device
 from loadtests.bench.gpu.ceilings import measured
-from loadtests.bench.gpu.device import DeviceWatch, check_precision, has_gpu
+from loadtests.bench.gpu.device import NO_GPU, DeviceWatch, check_precision, has_gpu
 from loadtests.bench.gpu.systems import told_by
 from loadtests.bench.gpu.transformers_peer import DeviceTransformers
 from loadtests.bench.protocol import Job
@@ -30,8 +31,10 @@ def test_without_a_gpu_it_is_one_line_and_an_exit_code_of_its_own(
     """Nobody takes it for a run, and nothing is read first."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     missing = str(tmp_path / "none")
-    assert program.main(["--bundle", missing, "--text", missing]) == program.NO_GPU == 3
-    assert capsys.readouterr().err.count("\n") == 1
+    assert program.main(["--bundle", missing, "--text", missing]) == NO_GPU == 3
+    assert device.main(["--rounds", "3", "--device-id", "0"]) == NO_GPU
+    assert capsys.readouterr().err.count("\n") == 2
+    assert device.main(["--provider", "cpu", "--quick"]) == 0
 
 
 def test_a_provider_without_a_card_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
