@@ -90,6 +90,9 @@ def _open(path: Path, settings: RuntimeSettings) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads_per_worker
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = (
+        settings.provider == "cuda"
+    )  # for each new shape it would keep a block as large as a step
     options.log_severity_level = 3
     provider: str | tuple[str, dict[str, str]] = _PROVIDERS[settings.provider]
     optimizers = _SLOWER_FUSIONS
