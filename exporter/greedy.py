@@ -13,6 +13,8 @@ from exporter.model import TranslationModel
 
 BATCH_TOKENS = 4096
 """Source tokens of one batch, padding counted."""
+MOST_PADDED = 2
+"""No source of a batch is padded to more than this many times its length: one long source must not stretch others."""
 _GATHER_BELOW = 0.75
 """Rows are gathered when no more than this share of them still runs: gathering copies keys and values."""
 
@@ -73,7 +75,7 @@ def greedy_answers(
     while order:
         batch = [order.pop()]
         longest = len(sources[batch[0]])
-        while order and (len(batch) + 1) * longest <= batch_tokens:
+        while order and (len(batch) + 1) * longest <= batch_tokens and len(sources[order[-1]]) * MOST_PADDED >= longest:
             batch.append(order.pop())
         ids, mask = padded([sources[index] for index in batch], fill=eos)
         most = max(limits[index] for index in batch)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.alignment import padded
+from exporter.greedy import MOST_PADDED
 from exporter.layers import decoder_layers
 from exporter.model import TranslationModel
 
@@ -85,7 +86,8 @@ def batches(sources: IdRows, answers: IdRows, *, numbers: int) -> Iterator[list[
     lengths = [max(len(source), len(answer)) for source, answer in zip(sources, answers, strict=True)]
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[index] * numbers > BATCH_NUMBERS:
+        full = (len(batch) + 1) * lengths[index] * numbers > BATCH_NUMBERS
+        if batch and (full or lengths[index] > MOST_PADDED * lengths[batch[0]]):
             yield batch
             batch = []
         batch.append(index)
