@@ -37,6 +37,12 @@ class Probes:
         """Source ids."""
         return self.questions.sources
 
+    def part(self, which: slice) -> Probes:
+        """Return some of the questions with their answers."""
+        asked = self.questions
+        questions = Questions(texts=asked.texts[which], sources=asked.sources[which], limits=asked.limits[which])
+        return Probes(questions=questions, answers=self.answers[which])
+
 
 def read_lines(path: Path) -> list[str]:
     """Read a UTF-8 text file, one sentence a line, blank lines left out.

@@ -42,11 +42,13 @@ class Study:
 
 def study(subject: Subject, options: ExportOptions, stages: Stages) -> Study:
     """Let PyTorch answer the probes; where the precision needs it, calibrate and count what the scales clip."""
-    probes = answered(subject, proof_texts(subject, options), stages)
+    proof, calibration = proof_texts(subject, options), calibration_texts(subject, options)
+    together = answered(subject, [*proof, *calibration], stages)
+    probes = together.part(slice(len(proof)))
     scales: Scales | None = None
     clipped: ClippedInputs | None = None
-    if PRESETS[options.precision].integer_weights:
-        scales = calibrated(subject, options, stages)
+    if calibration:
+        scales = calibrated(subject, together.part(slice(len(proof), None)))
         clipped = ClippedInputs(scales.products)
         observe(subject.checkpoint.model, probes.sources, probes.answers, clipped)
     return Study(
@@ -70,12 +72,16 @@ def proof_texts(subject: Subject, options: ExportOptions) -> Sequence[str]:
     return options.proof_texts or probe_texts(subject.directory, count=options.proof_sentences, max_tokens=longest)
 
 
-def calibrated(subject: Subject, options: ExportOptions, stages: Stages) -> Scales:
-    """Return the activation scale of each product, from what goes in while the calibration text is translated."""
-    texts = options.calibration_texts or generated_texts(
-        subject.directory / "source.spm", count=CALIBRATION_SENTENCES, seed=2
-    )
-    probes = answered(subject, texts, stages)
+def calibration_texts(subject: Subject, options: ExportOptions) -> Sequence[str]:
+    """Return the caller's sentences or generated ones; none where nothing is calibrated."""
+    if not PRESETS[options.precision].integer_weights:
+        return ()
+    source_model = subject.directory / "source.spm"
+    return options.calibration_texts or generated_texts(source_model, count=CALIBRATION_SENTENCES, seed=2)
+
+
+def calibrated(subject: Subject, probes: Probes) -> Scales:
+    """Return the activation scale of each product, from what goes in while ``probes`` are translated."""
     ranges = InputRanges(cached_maps(subject.checkpoint.model))
     observe(subject.checkpoint.model, probes.sources, probes.answers, ranges)
     return calibrated_scales(subject.checkpoint.model, ranges)
