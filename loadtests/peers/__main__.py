@@ -14,6 +14,7 @@ from pathlib import Path
 from loadtests.bench.peers import converted_model, peers_python
 from loadtests.bench.processor import hardware
 from loadtests.bench.text import read_lines
+from loadtests.mixed_lengths import mixed_lengths
 from loadtests.peers.comparison import KINDS, Comparison, Plan
 from loadtests.peers.field import Field
 from loadtests.peers.picture import write_picture
@@ -31,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--bundle", type=Path, required=True, metavar="DIR", help="what our server runs")
     add("--checkpoint", type=Path, required=True, metavar="DIR", help="the Marian checkpoint of it")
     add("--text", type=Path, required=True, metavar="FILE", help="sentences, one a line, .gz or not")
+    add("--as-given", action="store_true", help="send the sentences as they are, not clauses and periods of them too")
     add("--source", default="zh", help="source language (%(default)s)")
     add("--target", default="en", help="target language (%(default)s)")
     add("--searches", nargs="+", choices=sorted(KINDS), default=list(KINDS), help="(all)")
@@ -78,7 +80,8 @@ async def run(arguments: argparse.Namespace) -> list[Comparison]:
         converted=converted_model(python, checkpoint),
         python=python,
     )
-    texts = tuple(read_lines(arguments.text))
+    sentences = read_lines(arguments.text)
+    texts = tuple(sentences) if arguments.as_given else mixed_lengths(sentences, seed=arguments.seed)
     known = read_setups(arguments.setups)
     comparisons = []
     for search in arguments.searches:

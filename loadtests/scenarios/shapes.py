@@ -52,7 +52,10 @@ async def burst(subject: Subject) -> ScenarioResult:
     )
     before, during, _, after = phases
     thresholds = [
-        Threshold(name="burst: p50 after over before", value=ratio(quantile(after), quantile(before)), most=2),
+        # Of the wait, not of the whole: a few dozen texts of very different lengths have no like median.
+        Threshold(
+            name="burst: wait after over latency before", value=ratio(_wait(after), quantile(before, "mean")), most=0.25
+        ),
         Threshold(name="burst: answered afterwards", value=after.summary.answered_share, least=0.99),
         Threshold(name="burst: goodput over capacity", value=_goodput(during) / subject.capacity.per_second, least=0.5),
     ]
@@ -80,17 +83,31 @@ async def overload(subject: Subject) -> ScenarioResult:
     phases: list[PhaseResult] = []
     for load in OVERLOAD:
         phases += await subject.run([subject.warm_up(load=load), subject.phase(f"{load:g}x", load=load)])
-    peak = max(map(_good_characters, phases))
-    name = "overload: goodput (characters) at {} over the peak"
-    thresholds = [
-        Threshold(name=name.format(phase.name), value=ratio(_good_characters(phase), peak), least=least)
-        for phase, least in zip(phases[1:], (0.85, 0.7, 0.7), strict=True)
-    ]
+    thresholds: list[Threshold] = []
+    # Long texts are the first that cannot end in time, so the goodput in characters falls sooner than that in calls.
+    for unit, measure, bounds in (
+        ("calls", _goodput, (0.85, 0.7, 0.7)),
+        ("characters", _good_characters, (0.65, 0.65, 0.65)),
+    ):
+        peak = max(map(measure, phases))
+        thresholds += [
+            Threshold(
+                name=f"overload: goodput in {unit} at {phase.name} over the peak",
+                value=ratio(measure(phase), peak),
+                least=least,
+            )
+            for phase, least in zip(phases[1:], bounds, strict=True)
+        ]
     return ScenarioResult(name="overload", phases=phases, thresholds=thresholds)
 
 
 def _goodput(phase: PhaseResult) -> float:
     return phase.summary.goodput_per_second
+
+
+def _wait(phase: PhaseResult) -> float | None:
+    """Mean milliseconds in the queue; None when nothing was answered."""
+    return phase.summary.phases.get("queue")
 
 
 def _good_characters(phase: PhaseResult) -> float:

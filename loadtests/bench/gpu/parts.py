@@ -80,7 +80,7 @@ class Run:
     @property
     def ours_failed(self) -> bool:
         """Whether something of ours is among what was left out."""
-        return any(name in self.left_out for name in (*MODES, STEPS))
+        return any(name in self.left_out for name in (*MODES, *map(_memory_of, MODES), STEPS))
 
     def measure(self) -> Measured:
         """Measure the parts that were asked for; Ctrl-C ends it and keeps what there is."""
@@ -103,7 +103,7 @@ class Run:
         if MEMORY in wanted:
             commands, _ = commands_of(self._arguments)
             for name, command in commands.items():
-                self._try(f"{MEMORY} of {name}", partial(self._memory, measured, name, command))
+                self._try(_memory_of(name), partial(self._memory, measured, name, command))
 
     def _try(self, name: str, work: Callable[[], None]) -> None:
         self._say(name)
@@ -136,7 +136,7 @@ class Run:
     def _memory(self, measured: Measured, system: str, command: Command) -> None:
         """What the largest case of every search takes, each in a process of its own."""
         for search in self._plan.searches:
-            case = [each for each in self._plan.cases([system]) if each.search is search][-1]
+            case = max((each for each in self._plan.cases([system]) if each.search is search), key=rows_of)
             taken = memory_of(lambda: process_of(system, command), system, case, self._sources, self._watch.used_bytes)
             measured.memory.append((system, search.name, rows_of(case), taken))
 
@@ -170,3 +170,8 @@ class Run:
         chosen = [pool[index] for index in near(outputs, LATENCY_TOKENS, plan.latency_sentences)]
         if chosen:
             measured.latencies.extend(bench.latency(systems, chosen, greedy, rounds=plan.rounds))
+
+
+def _memory_of(system: str) -> str:
+    """The part of the memory that one system takes, as the run names it."""
+    return f"{MEMORY} of {system}"

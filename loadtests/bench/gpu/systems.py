@@ -47,7 +47,10 @@ def commands_of(arguments: argparse.Namespace) -> tuple[dict[str, Command], dict
     if arguments.checkpoint is None:
         return commands, dict.fromkeys((TRANSFORMERS, CTRANSLATE2), "no --checkpoint was given")
     left_out: dict[str, str] = {}
-    python = python_of_peers(arguments)
+    try:
+        python = python_of_peers(arguments)
+    except UnavailableError as error:
+        return commands, dict.fromkeys((TRANSFORMERS, CTRANSLATE2), str(error))
     peer: Command = [python, "-m", f"{_MODULE}.transformers_peer", "--checkpoint", arguments.checkpoint]
     commands[TRANSFORMERS] = [*peer, "--device", torch_device(arguments)]
     if arguments.provider == "cpu":

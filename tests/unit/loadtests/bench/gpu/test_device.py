@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import torch
 
 from exporter.reference import reference_answers
+from loadtests.bench.cases import OURS, TRANSFORMERS
 from loadtests.bench.child import run_job
 from loadtests.bench.gpu import __main__ as program
-from loadtests.bench.gpu import device
+from loadtests.bench.gpu import device, systems
+from loadtests.bench.gpu.cases import CTRANSLATE2, DETERMINISTIC
 from loadtests.bench.gpu.ceilings import measured
 from loadtests.bench.gpu.device import NO_GPU, DeviceWatch, check_precision, has_gpu
 from loadtests.bench.gpu.systems import told_by
@@ -90,6 +93,21 @@ def test_transformers_answers_on_a_device_as_it_does_without_one(tmp_path: Path)
     longest = model.config.max_position_embeddings
     expected = reference_answers(directory, sources, limit=longest, progress=lambda sentences: None)
     assert answer.outputs == [each.ids for each in expected]
+
+
+def test_peers_that_cannot_be_installed_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Our own two modes run all the same, and the reason is told for both peers."""
+
+    def refused(arguments: argparse.Namespace) -> Path:
+        raise UnavailableError("no network")
+
+    monkeypatch.setattr(systems, "python_of_peers", refused)
+    given = program.build_parser().parse_args(
+        ["--bundle", str(tmp_path), "--text", str(tmp_path), "--checkpoint", str(tmp_path)]
+    )
+    commands, left_out = systems.commands_of(given)
+    assert list(commands) == [OURS, DETERMINISTIC]
+    assert left_out == {TRANSFORMERS: "no network", CTRANSLATE2: "no network"}
 
 
 def test_a_program_that_fails_is_named_with_its_log() -> None:
