@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     sentences_in_flight: Count = 128
     """Sentences that one call may have in the engine at a time; the rest of a long document follows as they finish."""
 
-    bulk_items_in_flight: Count = 64
+    bulk_items_in_flight: Count = 128
     """Items that one TranslateBulk stream may have in work at a time; no more are read until one finishes."""
 
     cache_mib: Annotated[int, Field(ge=0)] = 64

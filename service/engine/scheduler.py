@@ -80,13 +80,14 @@ class Scheduler:
         self._waiting: dict[Priority, dict[int, Sequence]] = {priority: {} for priority in Priority}
         self._served = dict.fromkeys(Priority, 0.0)
         self._latest_starts: list[tuple[float, int]] = []  # with the id of the sequence
+        self._count_waiting = 0
         self._tokens = 0
         self._row_steps = dict.fromkeys(Priority, 0.0)
         self._learned = clock()
         self._closed = False
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return self._count_waiting
 
     def add(self, sequence: Sequence) -> None:
         """Queue `sequence`, or refuse it at once.
@@ -143,6 +144,7 @@ class Scheduler:
         return min(busy, default=0.0)
 
     def _count(self, sequence: Sequence, sign: int) -> None:
+        self._count_waiting += sign
         self._tokens += sign * len(sequence.source_ids)
         priority = sequence.priority
         self._row_steps[priority] += sign * self.cost.steps(len(sequence.source_ids)) * sequence.row_demand

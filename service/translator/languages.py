@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from service.errors import InvalidInputError
 
@@ -11,6 +12,7 @@ _LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,4}")
 _REGION = re.compile(r"-([A-Z]{2}|[0-9]{3})$")
 
 
+@lru_cache(maxsize=1024)  # each call asks for the same few, several times
 def normalise_language_code(code: str) -> str:
     """The usual spelling of a BCP-47 code: language lower case, script titled, region upper case, hyphens."""
     first, *rest = code.replace("_", "-").split("-")

@@ -11,6 +11,7 @@ import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ from loadtests.server_process import SERVICE, SLEEPING, ServerProcess
 from loadtests.target import Calls, Target
 
 LOADS = (1.0, 2.0, 5.0, 10.0)
-SECONDS = 8.0
+SLEEPING_SECONDS, ENGINE_SECONDS = 8.0, 20.0
+"""Of each load; a real engine answers a few dozen long texts a second, and so few move by themselves."""
 IN_FLIGHT = 64
 DEADLINE_OVER_ALONE = 10.0
 """A usual deadline: ten times what a call takes that is alone."""
@@ -60,7 +62,12 @@ class Overload:
 
 
 async def overload(
-    server: ServerProcess, cores: Cores, part: Part, *, before: Callable[[int], None] = lambda _: None
+    server: ServerProcess,
+    cores: Cores,
+    part: Part,
+    *,
+    seconds: float,
+    before: Callable[[int], None] = lambda _: None,
 ) -> Overload:
     """Finds out what the server can do, calls `before` with its process number, and loads it with LOADS times that."""
     assert server.metrics_url is not None
@@ -69,9 +76,9 @@ async def overload(
     async with Target(address=server.address, calls=calls) as patient:
         assert await patient.wait_until_connected(timeout_seconds=20)
         requests = draw_requests([part], seed=1)
-        await find_capacity(patient.send, requests, in_flight=IN_FLIGHT, seconds=SECONDS / 4)
+        await find_capacity(patient.send, requests, in_flight=IN_FLIGHT, seconds=SLEEPING_SECONDS / 4)
         before(server.process_id)
-        capacity = await find_capacity(patient.send, requests, in_flight=IN_FLIGHT, seconds=SECONDS)
+        capacity = await find_capacity(patient.send, requests, in_flight=IN_FLIGHT, seconds=SLEEPING_SECONDS)
         limit = DEADLINE_OVER_ALONE * capacity.alone_slow_seconds
         hurried_calls = Calls(source="en", target="de", timeout_seconds=limit)
         async with Target(address=server.address, calls=hurried_calls) as hurried:
@@ -81,7 +88,7 @@ async def overload(
                 send_patiently=patient.send,
                 capacity=capacity,
                 limit_seconds=limit,
-                seconds=SECONDS,
+                seconds=seconds,
                 seed=2,
                 texts=part.texts,
             )
@@ -118,7 +125,7 @@ async def test_overload_costs_no_goodput(cores: Cores, results: dict[str, object
     """With a runner that sleeps: at least 95% of the peak at 2 to 10 times what can be done, refusals within 5 ms."""
     part = Part(weight=1.0, kind=GREEDY, texts=generated_texts(EQUAL, count=500, seed=3))
     with ServerProcess(SLEEPING, cores=cores.server) as server:
-        found = await overload(server, cores, part)
+        found = await overload(server, cores, part, seconds=SLEEPING_SECONDS)
     results["overload_sleeping"] = found.report()
     assert found.refusals > 1000
     assert found.prompt_share >= 0.99
@@ -134,7 +141,8 @@ async def test_overload_costs_the_real_engine_little(
     at twice what can be done, and never under 70% up to ten times."""
     part = Part(weight=1.0, kind=Kind(name="beam", beam_size=4), texts=generated_texts(LONG, count=500, seed=3))
     with ServerProcess([*SERVICE, "--bundle", bundled_int8, "--workers", "1"], cores=cores.server) as server:
-        found = await overload(server, cores, part, before=lambda process: part_worker_from_edge(process, cores))
+        before = partial(part_worker_from_edge, cores=cores)
+        found = await overload(server, cores, part, seconds=ENGINE_SECONDS, before=before)
     results["overload_engine"] = found.report()
     assert found.refusals > 100
     assert found.over_peak["2x"] >= 0.85
