@@ -80,9 +80,9 @@ def runner_on_device(bundle: Bundle, mode: DecodingMode, args: argparse.Namespac
     )
 
 
-def reference_runner(bundle: Bundle) -> ModelRunner:
+def reference_runner(bundle: Bundle, *, threads: int) -> ModelRunner:
     """fp32 on the CPU."""
-    settings = RuntimeSettings(threads_per_worker=os.cpu_count() or 1, max_output_tokens=MAX_OUTPUT_TOKENS)
+    settings = RuntimeSettings(threads_per_worker=threads, max_output_tokens=MAX_OUTPUT_TOKENS)
     return OnnxRunner(bundle, open_sessions(bundle, settings), settings)
 
 
@@ -98,7 +98,7 @@ def read_sources(bundle: Bundle, text: Path, *, limit: int) -> IdRows:
 
 def compare(expected: Bundle, tested: Bundle, args: argparse.Namespace) -> Parity:
     """Decode everything on both, alone and in company, and time both modes in turns."""
-    reference = reference_runner(expected)
+    reference = reference_runner(expected, threads=args.threads)
     found = read_sources(expected, args.text, limit=args.sentences)
     sources = [source for source in found if len(source) <= reference.limits.max_source_tokens]
     expected_answers, _ = greedy_answers(reference, sources)
@@ -169,6 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device-id", type=int, default=0, metavar="N", help="which GPU")
     add("--precision", choices=("fp16", "fp32"), default="fp16", help="of the bundle under test")
     add("--rows", type=int, default=64, help="row slots (%(default)s)")
+    add("--threads", type=int, default=os.cpu_count() or 1, help="of the reference on the CPU (%(default)s)")
     add("--rounds", type=int, default=3, help="rounds of timing (%(default)s)")
     add("--output", type=Path, metavar="FILE", help="write everything as JSON")
     return parser

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from exporter.export import export
 from exporter.export_options import ExportOptions
+from loadtests.bench.gpu.device import has_gpu
 from service.bundle import Bundle, Precision
 from service.engine import Batch, ModelRunner, RowCopy
 from service.errors import DragomanError
@@ -197,8 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--precision", choices=("fp16", "fp32"), default="fp16", help="of the bundle under test")
     add("--bundles", type=Path, metavar="DIR", help="take DIR/fp32 and DIR/fp16, and export what is not there")
     args = parser.parse_args(arguments)
-    if args.device == "cuda" and "CUDAExecutionProvider" not in ort.get_available_providers():
-        print("gpu-smoke: this ONNX Runtime has no CUDA provider, nothing was tested", file=sys.stderr)
+    if args.device == "cuda" and not has_gpu(args.device_id):
+        print("gpu-smoke: ONNX Runtime can use no such GPU on this machine, nothing was tested", file=sys.stderr)
         return NO_GPU
     try:
         if args.bundles is not None:

@@ -197,7 +197,7 @@ def test_the_programs_for_a_gpu_find_nothing_wrong(
     assert gpu_smoke.main(bundles) == 0
     output = tmp_path / "parity.json"
     files = ["--text", str(tmp_path / "text"), "--output", str(output)]
-    code = gpu_parity.main([*bundles, *files, "--rows", "8", "--rounds", "1"])
+    code = gpu_parity.main([*bundles, *files, "--rows", "8", "--rounds", "1", "--threads", "1"])
     assert code == 0 or (provider == "cuda" and code == gpu_smoke.MISMATCH)
     assert "deterministic: 0 sentences depend on their company" in capsys.readouterr().out
     assert '"sentences": 9' in output.read_text(encoding="utf-8")
