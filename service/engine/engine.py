@@ -12,10 +12,11 @@ from concurrent.futures import Future
 
 import numpy as np
 
+from service.engine.limits import EngineLimits
 from service.engine.observer import EngineObserver, SilentObserver
 from service.engine.options import DecodingOptions, Priority
 from service.engine.runner import ModelLimits, ModelRunner
-from service.engine.scheduler import EngineLimits, Scheduler
+from service.engine.scheduler import Scheduler
 from service.engine.sequence import DecodingResult, FinishReason, Sequence
 from service.engine.worker import Worker
 from service.errors import CancelledError, InvalidInputError, UnavailableError

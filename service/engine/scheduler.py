@@ -6,9 +6,9 @@ import heapq
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from service.engine.cost import CostModel
+from service.engine.limits import EngineLimits, Room
 from service.engine.observer import EngineObserver, RefusalReason
 from service.engine.options import Priority
 from service.engine.sequence import Sequence, SequenceStatus
@@ -20,45 +20,6 @@ made, its expectations halve in this time."""
 
 _LEAST_RETRY_SECONDS = 0.05
 """An engine that has not yet learned how long things take must not invite callers to try again at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineLimits:
-    """Bounds and weights of admission.
-
-    `max_encode_tokens` bounds longest x count of one encoder batch, `shared_encode_tokens` the same while interactive
-    sequences run, which wait for it; `bulk_time_share` is the part of a worker's time that bulk rows get while
-    interactive ones run; `reserved_rows` are rows of each worker that bulk
-    work may not take; while both classes wait, interactive gets `interactive_share` of the tokens admitted;
-    `max_overtakes` is how many later sequences may pass one that needs more rows than are free. Of the time until its
-    deadline the first sequence of a call may be expected to wait `max_wait_share`: with all of it, an overloaded queue
-    would grow until only short sentences fit behind it. Where others wait, a sequence must be expected to end in time
-    even if it takes longer than usual by `caution` standard errors: what ends too late was decoded for nothing.
-    `static_batching` lets a worker take new sequences only when none runs, for comparison.
-    """
-
-    max_waiting_sequences: int = 2048
-    max_waiting_tokens: int = 131_072
-    max_encode_tokens: int = 2048
-    shared_encode_tokens: int = 512
-    bulk_time_share: float = 0.4
-    reserved_rows: int = 0
-    interactive_share: float = 0.8
-    max_overtakes: int = 16
-    max_wait_share: float = 0.25
-    caution: float = 1.0
-    static_batching: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """What a worker has free when it asks for more: rows in all, rows that bulk may take, sentence slots, and the
-    bound on longest x count of what is encoded together."""
-
-    rows: int
-    bulk_rows: int
-    sentences: int
-    encode_tokens: int
 
 
 class Scheduler:

@@ -6,40 +6,26 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 
 from service.engine.filters import LogitFilter
 from service.engine.greedy import needs_full_row
 from service.engine.layout import RowLayout
-from service.engine.observer import EngineObserver, StepRecord
+from service.engine.limits import EngineLimits, Room
+from service.engine.observer import EngineObserver
 from service.engine.options import Priority
 from service.engine.rows import RowTable
 from service.engine.runner import Batch, ModelRunner, RowCopy
-from service.engine.scheduler import EngineLimits, Room, Scheduler
+from service.engine.scheduler import Scheduler
 from service.engine.search import Search, best_wanted
 from service.engine.sequence import Aligner, DecodingResult, FinishReason, Sequence, SequenceStatus
 from service.engine.sharing import TimeShare
 from service.engine.slots import RowPool, SlotPool
+from service.engine.turn import Turn
 from service.errors import CancelledError, DeadlineError, DragomanError, EngineError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Turn:
-    """What one turn did, for the observer and the cost model."""
-
-    rows: int = 0
-    new_tokens: int = 0
-    encoded_tokens: int = 0
-    padded_tokens: int = 0
-    copied_bytes: int = 0
-    full_rows: int = 0
-    encode_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    search_seconds: float = 0.0
 
 
 class Worker:
@@ -265,21 +251,7 @@ class Worker:
         ended, self._ended = self._ended, []
         self._scheduler.learn(ended, encode_seconds=turn.encode_seconds, decode_seconds=turn.decode_seconds)
         self._report_slots()
-        self._observer.step(
-            StepRecord(
-                worker=self.number,
-                rows=turn.rows,
-                sentences=len(self._running),
-                new_tokens=turn.new_tokens,
-                encoded_tokens=turn.encoded_tokens,
-                padded_tokens=turn.padded_tokens,
-                copied_bytes=turn.copied_bytes,
-                full_rows=turn.full_rows,
-                encode_seconds=turn.encode_seconds,
-                decode_seconds=turn.decode_seconds,
-                search_seconds=turn.search_seconds,
-            )
-        )
+        self._observer.step(turn.record(worker=self.number, sentences=len(self._running)))
 
 
 def _aligner(runner: ModelRunner) -> Aligner:

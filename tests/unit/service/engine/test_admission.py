@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from service.engine.cost import CostModel
+from service.engine.limits import EngineLimits, Room
 from service.engine.observer import SilentObserver
 from service.engine.options import DecodingOptions, Priority
-from service.engine.scheduler import EngineLimits, Room, Scheduler
+from service.engine.scheduler import Scheduler
 from service.engine.sequence import Sequence
 from service.errors import DeadlineError
 from tests.doubles.clock import ManualClock
