@@ -12,7 +12,7 @@ from exporter.checkpoint import load_checkpoint
 from exporter.greedy import greedy_decode
 from exporter.model import TranslationModel
 from exporter.quantize import products_of
-from exporter.teacher import disagreements, observe
+from exporter.teacher import batches, disagreements, observe
 
 SOURCES = [[5, 9, 30, 44, 1], [17, 1], [20, 21, 22, 23, 24, 25, 26, 1]]
 LIMIT = 9
@@ -71,3 +71,11 @@ def test_an_observer_sees_every_product_at_real_positions_only(
     encoder = set(model.encoder.modules())
     for first in firsts:
         assert seen[first] == (source if first in encoder or first is crossed else target)
+
+
+def test_a_long_pair_does_not_stretch_the_short_ones() -> None:
+    """No pair is padded to more than twice its length, and each is in one batch."""
+    lengths = [3, 40, 4, 500, 5, 42, 3]
+    found = list(batches([[1] * length for length in lengths], [[1]] * len(lengths), numbers=8))
+    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
+    assert [sorted(lengths[index] for index in batch) for batch in found] == [[3, 3, 4, 5], [40, 42], [500]]

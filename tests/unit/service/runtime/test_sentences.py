@@ -79,3 +79,17 @@ def test_an_unused_place_is_one_position_long() -> None:
     places.close(1)
     assert set(places.narrow_lengths.tolist()) == {1}
     assert set(places.wide_lengths.tolist()) == {1}
+
+
+def test_places_are_arranged_anew_when_a_slot_gets_another_sentence() -> None:
+    """The same slots in the same rows are not the same sentences: one that has left gave its place away."""
+    places = SentenceMap(fake_runner.limits(row_slots=ROWS))
+    for slot in (0, 1):
+        places.open(slot, lanes=1, length=3)
+    places.arrange([0, 1])
+    places.close(0)
+    places.open(2, lanes=1, length=4)
+    places.open(0, lanes=1, length=5)
+    places.arrange([0, 1])
+    assert owner_by_lane(places, 2) == [0, 1]
+    assert places.narrow_lengths[places.lane[0]] == 5
