@@ -92,6 +92,7 @@ def test_a_thousand_schedules_change_nothing(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_real_model_answers_the_same_in_any_company(
     precision: str, test_data: Path, opus_bundles: dict[str, Path], results: dict[str, object]
