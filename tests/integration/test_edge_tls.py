@@ -104,7 +104,8 @@ async def test_a_new_certificate_is_taken_up_without_a_restart(authority: Author
         with capture_logs() as logs:
             names = [await asyncio.to_thread(shown_name, server, authority) for _ in range(3)]
         assert names == ["second"] * 3
-        assert [line["event"] for line in logs] == ["certificate_reloaded"]
+        # The line of an earlier call may still come, so only these count.
+        assert [line["event"] for line in logs].count("certificate_reloaded") == 1
         server.runner.gate.set()
         assert [response async for response in stream][-1].HasField("end")
         assert await client.list_models()
