@@ -1,0 +1,72 @@
+"""What the shapes ask of a server: equal calls where phases are compared, texts of like length under overload."""
+
+from __future__ import annotations
+
+from loadtests.arrivals import phased_arrivals
+from loadtests.capacity import Capacity
+from loadtests.request import Request
+from loadtests.scenarios.shapes import burst, overload, texts_near_mean_length
+from loadtests.scenarios.subject import Subject, default_texts
+from loadtests.target import Outcome
+
+
+class Server:
+    """Answers at once, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    async def send(self, request: Request) -> Outcome:
+        """Takes the text in."""
+        self.texts.append(request.text)
+        return Outcome(status="OK")
+
+
+def subject_of(server: Server) -> Subject:
+    """Short phases with a handful of calls each."""
+    return Subject(
+        send=server.send,
+        send_patiently=server.send,
+        capacity=Capacity(alone_seconds=0.01, alone_slow_seconds=0.02, per_second=200.0),
+        limit_seconds=60.0,
+        seconds=0.2,
+        seed=7,
+        texts=default_texts(7),
+    )
+
+
+async def test_before_and_after_a_burst_the_server_is_asked_the_same() -> None:
+    """As many calls with the same texts in the same order, so that their medians can be compared."""
+    server = Server()
+    subject = subject_of(server)
+    result = await burst(subject)
+    phases = [subject.warm_up(load=0.3), subject.phase("light", load=0.3, length=0.5)]
+    count = len(phased_arrivals(phases, seed=subject.seed))
+    assert [phase.name for phase in result.phases] == ["before", "burst", "recovery", "after"]
+    assert result.phases[0].summary.calls == result.phases[-1].summary.calls > 0
+    assert server.texts[:count] == server.texts[-count:]
+    assert len(server.texts) > 2 * count
+
+
+async def test_overload_sends_texts_of_like_length_alone() -> None:
+    """Whichever calls get through, characters say the same as calls, so that both have the same bounds."""
+    server = Server()
+    result = await overload(subject_of(server))
+    lengths = [len(text) for text in server.texts]
+    assert max(lengths) <= 1.5 * min(lengths)
+    bounds = {threshold.name: threshold.least for threshold in result.thresholds}
+    assert bounds == {
+        f"overload: goodput in {unit} at {load} over the peak": least
+        for unit in ("calls", "characters")
+        for load, least in (("2x", 0.85), ("5x", 0.7), ("10x", 0.7))
+    }
+
+
+def test_texts_near_the_mean_length_are_worth_a_usual_one() -> None:
+    """A tenth of all, at least one, and as long on average, so that the capacity found with all holds for them."""
+    texts = default_texts(0)
+    near = texts_near_mean_length(texts)
+    assert len(near) == len(texts) // 10
+    mean, of_near = (sum(map(len, each)) / len(each) for each in (texts, near))
+    assert 0.9 <= of_near / mean <= 1.1
+    assert texts_near_mean_length(("a", "abc", "abcdefgh")) == ("abc",)
