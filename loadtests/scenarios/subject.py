@@ -37,9 +37,9 @@ class Subject:
         """A phase at `load` times the capacity, `length` times the usual seconds."""
         return Phase(name=name, rate=load * self.capacity.per_second, seconds=length * self.seconds)
 
-    def warm_up(self, *, load: float) -> Phase:
+    def warm_up(self, *, load: float, least_seconds: float = 0.0) -> Phase:
         """A short phase that is not measured."""
-        rate, seconds = load * self.capacity.per_second, WARM_UP_SHARE * self.seconds
+        rate, seconds = load * self.capacity.per_second, max(least_seconds, WARM_UP_SHARE * self.seconds)
         return Phase(name="warm-up", rate=rate, seconds=seconds, measured=False)
 
     async def run(

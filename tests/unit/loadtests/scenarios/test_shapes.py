@@ -28,7 +28,7 @@ def subject_of(server: Server) -> Subject:
         send=server.send,
         send_patiently=server.send,
         capacity=Capacity(alone_seconds=0.01, alone_slow_seconds=0.02, per_second=200.0),
-        limit_seconds=60.0,
+        limit_seconds=0.1,
         seconds=0.2,
         seed=7,
         texts=default_texts(7),
