@@ -12,9 +12,9 @@ from service.bundle import Bundle, Manifest
 from service.engine import Engine
 from service.errors import BundleError, DragomanError
 from service.logging import describe_failure, get_logger
+from service.malloc import return_free_memory
 from service.metrics import Metrics
 from service.models.folders import Fingerprint, fingerprint
-from service.models.free_memory import return_free_memory
 from service.models.loading import LoadedModel, ModelLoader
 from service.translator import ModelCatalogue, ServedModel
 

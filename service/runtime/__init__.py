@@ -3,22 +3,29 @@
 from service.bundle import Bundle
 from service.engine import ModelRunner
 from service.errors import ConfigError
+from service.malloc import keep_large_blocks_apart
 from service.runtime.device_memory import Device
 from service.runtime.device_runner import DeviceRunner
 from service.runtime.memory import MemoryBudget, MemoryPlan, memory_plan
 from service.runtime.onnx_runner import OnnxRunner
 from service.runtime.sessions import open_sessions
 from service.runtime.settings import RuntimeSettings
+from service.runtime.warm_up import warm_up
 
 
 def load_runners(bundle: Bundle, settings: RuntimeSettings) -> list[ModelRunner]:
-    """One runner per worker over one set of sessions; raises BundleError or ConfigError."""
+    """One runner per worker over one set of sessions, warmed up; raises BundleError or ConfigError."""
     check_precision(bundle, settings)
+    keep_large_blocks_apart()
     sessions = open_sessions(bundle, settings)
+    runners: list[ModelRunner]
     if settings.provider == "cpu":
-        return [OnnxRunner(bundle, sessions, settings) for _ in range(settings.workers)]
-    device = Device(kind=settings.provider, number=settings.device_id)
-    return [DeviceRunner(bundle, sessions, settings, device) for _ in range(settings.workers)]
+        runners = [OnnxRunner(bundle, sessions, settings) for _ in range(settings.workers)]
+    else:
+        device = Device(kind=settings.provider, number=settings.device_id)
+        runners = [DeviceRunner(bundle, sessions, settings, device) for _ in range(settings.workers)]
+    warm_up(runners)
+    return runners
 
 
 def check_precision(bundle: Bundle, settings: RuntimeSettings) -> None:

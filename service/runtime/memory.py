@@ -11,7 +11,7 @@ from service.runtime.settings import RuntimeSettings
 from service.runtime.step_shapes import ENCODER_SENTENCES
 
 _LOG_PROB_BYTES = 4
-_ENCODED_TOKENS = 2048
+ENCODED_TOKENS = 2048
 """Padded tokens of one encoder batch, as the engine admits them by default."""
 
 
@@ -74,7 +74,7 @@ def memory_plan(bundle: Bundle, settings: RuntimeSettings) -> MemoryPlan:
     sources = min(settings.max_source_tokens, manifest.max_source_tokens)
     sentences = settings.row_slots + wide_blocks(settings.row_slots)
     logits = settings.row_slots * dimensions.padded_vocabulary_size * (item + 2 * _LOG_PROB_BYTES)
-    encoded = max(_ENCODED_TOKENS, ENCODER_SENTENCES * sources) * position
+    encoded = max(ENCODED_TOKENS, ENCODER_SENTENCES * sources) * position
     return MemoryPlan(
         weights=sum(entry.bytes for entry in manifest.files.values()),
         self_caches=settings.workers * (settings.row_slots + 1) * outputs * position,

@@ -30,10 +30,7 @@ LETTER = "I love you. The house is small, and the garden is green.\n" * 4
 
 
 async def test_memory_comes_back_after_every_unload(bundled_int8: Path, results: dict[str, object]) -> None:
-    """Loaded, used and unloaded twenty times: the ten last leave less behind than a tenth of what one of them takes.
-
-    The first ones may: the C library's arenas take a few rounds until their holes fit what comes.
-    """
+    """Loaded, used and unloaded twenty times: what the 18 last took is given back but for a seventh of one."""
     catalogue = ModelCatalogue()
     metrics = Metrics(CollectorRegistry())
     settings = Settings(bundle=(bundled_int8,), workers=2)
@@ -50,8 +47,7 @@ async def test_memory_comes_back_after_every_unload(bundled_int8: Path, results:
         await registry.wait_drained()
         unloaded.append(resident_bytes())
     results["model_cycles"] = {"resident_loaded": loaded, "resident_unloaded": unloaded}
-    half = CYCLES // 2
-    assert unloaded[-1] - unloaded[half - 1] < 0.1 * (loaded[half] - unloaded[half])
+    assert unloaded[-1] - unloaded[1] < 0.15 * (loaded[1] - unloaded[1])
 
 
 async def test_chinese_becomes_german_through_english(
