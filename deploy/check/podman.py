@@ -12,33 +12,19 @@ from deploy.check.tools import HERE, ToolError, find
 ROOT = HERE.parent.parent
 STAND_IN = "localhost/dragoman-base:cpu"
 PACKAGES = "podman buildah runc catatonit debootstrap"
-# Without systemd: no cgroup manager, and Debian's crun fails where runc does not.
-CONTAINERS_CONF = """
-[containers]
-default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-"""
-STORAGE_CONF = """
-[storage]
-driver = "overlay"
-graphroot = "/var/lib/containers/storage"
-runroot = "/run/containers/storage"
-"""
+SETTINGS = HERE.parent / "image" / "podman"
+"""For machines without systemd."""
 
 
 class Podman:
-    """Runs podman; `folder` takes its settings where it needs some. Raises ToolError where it cannot be installed."""
+    """Runs podman, with settings of its own where it needs some. Raises ToolError where it cannot be installed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self._program = find("podman", package=PACKAGES)
         self._environment = dict(os.environ)
         if not Path("/run/systemd/system").exists():
-            for name, text in (("CONTAINERS_CONF", CONTAINERS_CONF), ("CONTAINERS_STORAGE_CONF", STORAGE_CONF)):
-                file = folder / name.lower()
-                file.write_text(text, encoding="utf-8")
-                self._environment[name] = str(file)
+            self._environment["CONTAINERS_CONF"] = str(SETTINGS / "containers.conf")
+            self._environment["CONTAINERS_STORAGE_CONF"] = str(SETTINGS / "storage.conf")
 
     def __call__(self, *arguments: str | Path) -> str:
         """The standard output of `podman ARGUMENTS`. Raises CalledProcessError with its error output."""

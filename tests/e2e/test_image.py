@@ -25,10 +25,10 @@ SERVING = re.compile(r"SERVING grpc 127\.0\.0\.1:(\d+) metrics (\S+) health (127
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
+def podman() -> Podman:
     """podman with the image built; the test is skipped where podman cannot be installed."""
     try:
-        podman = Podman(tmp_path_factory.mktemp("podman"))
+        podman = Podman()
         base = podman.base()
     except ToolError as error:
         pytest.skip(str(error))
