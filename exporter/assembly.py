@@ -31,9 +31,9 @@ def contents_of(
     attention = FusedAttention() if options.fused else PlainAttention()
     nodes = dataclasses.replace(nodes or PRESETS[options.precision].nodes, attention=attention)
     alignment = studied.heads.best(required=options.alignment_accuracy) if studied else None
-    head = None if alignment is None else AlignmentHead(alignment.layer, alignment.head)
+    heads = [AlignmentHead(each.layer, each.head) for each in alignment.heads] if alignment else []
     encoder = trace_encoder(EncoderGraph(model, precision, nodes))
-    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, head), model.config, precision.cache_dtype)
+    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, heads), model.config, precision.cache_dtype)
     if options.fused:
         check_fused(encoder, model.config.encoder_layers)
         check_fused(decoder, 3 * model.config.decoder_layers)

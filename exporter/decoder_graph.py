@@ -36,7 +36,7 @@ from exporter.selection import select
 
 
 class AlignmentHead(NamedTuple):
-    """The cross-attention head whose weights say which source token a target token translates."""
+    """A cross-attention head whose weights say which source token a target token translates."""
 
     layer: int
     head: int
@@ -89,11 +89,16 @@ class DecoderStepGraph(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, model: TranslationModel, precision: Precision, nodes: NodeForms, alignment: AlignmentHead | None
+        self,
+        model: TranslationModel,
+        precision: Precision,
+        nodes: NodeForms,
+        alignment: Sequence[AlignmentHead],
     ) -> None:
+        """``alignment`` names the heads whose queries come back, side by side."""
         super().__init__()
         config = model.config
-        self.heads, self.head_size, self.alignment = config.heads, config.head_size, alignment
+        self.heads, self.head_size, self.alignment = config.heads, config.head_size, tuple(alignment)
         size = config.target_vocabulary_size
         rows = padded_vocabulary_size(size)
         table = padded_rows(model.target_embedding.weight, rows)
@@ -133,7 +138,7 @@ class DecoderStepGraph(nn.Module):
         caches: list[Tensor] = []
         narrow_caches: list[Tensor] = []
         wide_caches: list[Tensor] = []
-        alignment: list[Tensor] = []
+        queries: dict[AlignmentHead, Tensor] = {}
         for index, layer in enumerate(self.layers):
             cross = Cross(paths, narrow, cache_of(narrow_cross, index), wide, cache_of(wide_cross, index))
             step: LayerStep = layer(states, past_lengths, cache_of(self_caches, index), cross)
@@ -141,9 +146,12 @@ class DecoderStepGraph(nn.Module):
             caches += step.cache
             narrow_caches += step.crossed.narrow_cache
             wide_caches += step.crossed.wide_cache
-            if self.alignment is not None and self.alignment.layer == index:
-                alignment.append(self.alignment_query(step.query, self.alignment.head, step.cross_steps))
+            for head in self.alignment:
+                if head.layer == index:
+                    queries[head] = self.alignment_query(step.query, head.head, step.cross_steps)
         selection = select(self.projection.project(self.norm(states), self.bias), bans, k, full_rows)
+        side_by_side = [queries[head] for head in self.alignment]
+        alignment = [torch.cat(side_by_side, dim=1)] if len(side_by_side) > 1 else side_by_side
         return (*selection, *alignment, *caches, *narrow_caches, *wide_caches)
 
     def alignment_query(self, query: Tensor, head: int, steps: symbolic.Steps | None) -> Tensor:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.bundle import REPORT_FILE, Bundle, Graph
+from exporter.report import describe_head, tried_heads
+from service.bundle import REPORT_FILE, Alignment, Bundle, Graph
 
 Row = tuple[str, str]
 
@@ -51,13 +52,15 @@ def shape_rows(bundle: Bundle) -> Iterator[Row]:
         f"at most {manifest.max_source_tokens} source (trusted to {manifest.trusted_source_tokens}), "
         f"{manifest.max_target_tokens} target",
     )
-    alignment = manifest.alignment
-    yield (
-        "alignment",
-        "none"
-        if alignment is None
-        else f"layer {alignment.layer}, head {alignment.head}, accuracy {alignment.accuracy:.1%}",
-    )
+    yield "alignment", alignment_text(manifest.alignment)
+
+
+def alignment_text(alignment: Alignment | None) -> str:
+    """Say which heads align and how well."""
+    if alignment is None:
+        return "none"
+    heads = " times ".join(describe_head(head) for head in alignment.heads)
+    return f"{heads}{' one step later' if alignment.shifted else ''}, accuracy {alignment.accuracy:.1%}"
 
 
 def graph_rows(bundle: Bundle) -> Iterator[Row]:
@@ -85,6 +88,8 @@ def report_rows(bundle: Bundle) -> Iterator[Row]:
     """Say what was measured at export, where the report is there."""
     try:
         report = json.loads((bundle.directory / REPORT_FILE).read_text(encoding="utf-8"))
+        if tried := tried_heads(report.get("alignment")):
+            yield "alignment, tried", tried
         proof = report["proof"]
         if isinstance(proof, str):
             yield "proof", proof

@@ -43,6 +43,14 @@ class Probes:
         questions = Questions(texts=asked.texts[which], sources=asked.sources[which], limits=asked.limits[which])
         return Probes(questions=questions, answers=self.answers[which])
 
+    def with_more(self, others: Probes) -> Probes:
+        """Return these and ``others``, in this order."""
+        ours, theirs = self.questions, others.questions
+        questions = Questions(
+            texts=ours.texts + theirs.texts, sources=ours.sources + theirs.sources, limits=ours.limits + theirs.limits
+        )
+        return Probes(questions=questions, answers=self.answers + others.answers)
+
 
 def read_lines(path: Path) -> list[str]:
     """Read a UTF-8 text file, one sentence a line, blank lines left out.

@@ -10,21 +10,16 @@ from exporter.export_options import ExportOptions
 from exporter.proof import Proof
 from exporter.scoring import score
 from exporter.study import Study, Subject
-from service.bundle import Alignment, Bundle
+from service.bundle import Alignment, Bundle, Head
 
 
 def full_report(subject: Subject, studied: Study, proof: Proof | None, options: ExportOptions) -> dict[str, object]:
     """Return the fields of ``report.json``."""
-    best = studied.heads.best(required=options.alignment_accuracy)
     report: dict[str, object] = {
         "made_with": {name: distribution_version(name) for name in ("onnxruntime", "torch", "onnxscript")},
         "proof_text": "given" if options.proof_texts is not None else "generated",
         "proof": "not run: needs a CUDA device" if proof is None else proof.to_report(),
-        "alignment": {
-            "anchors": studied.heads.anchors,
-            "best": None if best is None else best.model_dump(mode="json"),
-            "accuracy": studied.heads.accuracy.round(4).tolist(),
-        },
+        "alignment": studied.heads.to_report(required=options.alignment_accuracy),
     }
     if studied.clipped_share is not None:
         text = "given" if options.calibration_texts is not None else "generated"
@@ -47,7 +42,7 @@ def summary(bundle: Bundle, report: Mapping[str, object]) -> str:
         f"{bundle.directory}: {manifest.model_id} {manifest.version}, {manifest.precision}, {size:.1f} MiB",
         f"  attention  {manifest.graphs.encoder.fused_attention} fused nodes in the encoder, "
         f"{manifest.graphs.decoder.fused_attention} in the decode step",
-        f"  alignment  {describe_alignment(manifest.alignment)}",
+        f"  alignment  {describe_alignment(manifest.alignment, report.get('alignment'))}",
     ]
     proof = report["proof"]
     if isinstance(proof, dict):
@@ -72,8 +67,27 @@ def summary(bundle: Bundle, report: Mapping[str, object]) -> str:
     return "\n".join(lines)
 
 
-def describe_alignment(alignment: Alignment | None) -> str:
-    """Say which head aligns."""
+def describe_alignment(alignment: Alignment | None, scores: object) -> str:
+    """Say which head aligns, or which two, and what was tried; ``scores`` are the report's on alignment."""
+    tried = tried_heads(scores)
     if alignment is None:
-        return "no head is good enough: this model gives no alignments"
-    return f"layer {alignment.layer}, head {alignment.head}, right for {alignment.accuracy:.0%} of copied words"
+        return "no head is good enough: this model gives no alignments" + (f" ({tried})" if tried else "")
+    right = f"right for {alignment.accuracy:.0%} of copied words"
+    if alignment.shifted is None:
+        return f"{describe_head(alignment)}, {right}"
+    two = f"{describe_head(alignment)} times {describe_head(alignment.shifted)} one step later"
+    return f"{two}, {right}" + (f" ({tried})" if tried else "")
+
+
+def describe_head(head: Head) -> str:
+    """Say which head it is."""
+    return f"layer {head.layer}, head {head.head}"
+
+
+def tried_heads(scores: object) -> str:
+    """Say how well two heads did alone and together, from the report's field on alignment; nothing where untried."""
+    tried = scores.get("tried") if isinstance(scores, Mapping) else None
+    if not isinstance(tried, Mapping):
+        return ""
+    head, shifted = tried["head"]["accuracy"], tried["shifted"]["accuracy"]
+    return f"best head {head:.1%}, best one step later {shifted:.1%}, their product {tried['product']:.1%}"

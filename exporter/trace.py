@@ -124,7 +124,7 @@ def trace_decoder(module: DecoderStepGraph, config: ModelConfig, cache_dtype: to
         {0: full},
     )
     int8_caches = cache_dtype == torch.int8
-    outputs = decoder_outputs(layers, alignment=module.alignment is not None, int8_caches=int8_caches)
+    outputs = decoder_outputs(layers, alignment=bool(module.alignment), int8_caches=int8_caches)
     return traced("decoder", module, arguments, shapes, decoder_inputs(layers), outputs)
 
 

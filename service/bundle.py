@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from service.errors import BundleError
 from service.graph_names import CHUNK
@@ -94,12 +103,33 @@ class Graphs(Part):
         return tuple(graph.file for graph in (self.encoder, self.decoder, self.copy_positions) if graph is not None)
 
 
-class Alignment(Part):
-    """The cross-attention head that aligns, and the share of test tokens it put in the right place."""
+class Head(Part):
+    """A cross-attention head of the decoder."""
 
     layer: Identifier
     head: Identifier
+
+
+class Alignment(Head):
+    """The cross-attention head that aligns, and the share of test tokens that were put in the right place.
+
+    Where there is a ``shifted`` head, the weights of a token are the product of the first head's in the step that chose
+    it and of this one's in the next step, which takes it as input.
+    """
+
     accuracy: Annotated[float, Field(ge=0, le=1)]
+    shifted: Head | None = None
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The head, and the shifted one where there is one: the order of their queries in the graph."""
+        return (self,) if self.shifted is None else (self, self.shifted)
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave a missing ``shifted`` out: services that know one head only refuse fields they do not know."""
+        fields: dict[str, object] = handler(self)
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class FileEntry(Part):
@@ -135,9 +165,10 @@ class Manifest(Part):
         for name, value in self.special_ids.model_dump().items():
             if value >= self.dimensions.vocabulary_size:
                 raise ValueError(f"special id {name} lies outside the vocabulary")
-        alignment, dimensions = self.alignment, self.dimensions
-        if alignment and (alignment.layer >= dimensions.decoder_layers or alignment.head >= dimensions.heads):
-            raise ValueError("the alignment head does not exist")
+        dimensions = self.dimensions
+        for head in self.alignment.heads if self.alignment else ():
+            if head.layer >= dimensions.decoder_layers or head.head >= dimensions.heads:
+                raise ValueError("the alignment head does not exist")
         pairs = [(pair.source, pair.target) for pair in self.language_pairs]
         if len(set(pairs)) != len(pairs):
             raise ValueError("a language pair is listed twice")
@@ -150,6 +181,11 @@ class Manifest(Part):
             if not is_plain_name(name):
                 raise ValueError(f"file {name!r} does not lie in the bundle")
         return self
+
+    @property
+    def alignment_query_size(self) -> int:
+        """Numbers in a row of the decoder graph's alignment queries; 0 where nothing aligns."""
+        return len(self.alignment.heads) * self.dimensions.head_size if self.alignment else 0
 
     @property
     def cache_item_bytes(self) -> int:

@@ -65,7 +65,7 @@ class StepOutput:
     """What a step found; arrays belong to the runner and are valid until its next call.
 
     `top_ids` int64 and `top_log_probs` float32 are (R, best), best first; `log_probs` (R, padded vocabulary) or None;
-    `alignment_queries` (R, head) or None.
+    `alignment_queries` (R, heads x head) or None: the engine keeps these rows and hands them back to `align`.
     """
 
     top_ids: RowArray
@@ -94,4 +94,8 @@ class ModelRunner(Protocol):
         """Run one decode step, appending one position to each row's self keys/values."""
 
     def align(self, slot: int, queries: FloatArray) -> FloatArray:
-        """Attention (steps, source) of the alignment head for `queries` (steps, head) over the sentence in `slot`."""
+        """Attention (steps, source) of the alignment heads over the sentence in `slot`.
+
+        `queries` (steps, heads x head) are those of all steps of one hypothesis in their order, that of EOS last: a
+        token's attention may need the step that takes the token as input as well.
+        """

@@ -75,8 +75,8 @@ class Sequence:
     """The engine's own record of a sentence: what was asked, and where it stands.
 
     `follows` says that others of its call were accepted before. `rows` are its row slots in lane order. `trace` keeps,
-    for sequences that asked for alignments, each step's alignment queries (lanes, head) and the lane that each lane
-    came from.
+    for sequences that asked for alignments, each step's alignment queries (lanes, heads x head) and the lane that each
+    lane came from.
     """
 
     source_ids: IntArray
@@ -102,7 +102,7 @@ class Sequence:
     trace: list[tuple[npt.NDArray[np.intp], FloatArray]] = field(default_factory=list)
 
     def queries_of(self, lane: int) -> FloatArray:
-        """Alignment queries (steps, head) of the hypothesis that ends on `lane`, oldest first."""
+        """Alignment queries (steps, heads x head) of the hypothesis that ends on `lane`, oldest first."""
         queries: list[FloatArray] = []
         for parents, step_queries in reversed(self.trace):
             if queries:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from service import graph_names as names
-from service.bundle import Bundle
+from service.bundle import Bundle, Head
 from service.engine import Batch, ModelLimits, RowCopy, StepOutput
 from service.engine.greedy import SAMPLING_BEST
 from service.errors import BundleError
@@ -59,13 +59,12 @@ class DeviceRunner:
         self._own = self._cache(rows + 1, limits.max_output_tokens)  # the last is RowPool.spare
         self._narrow = self._cache(rows, sources)
         self._wide = self._cache(wide_blocks(rows), sources)
-        head_size = manifest.dimensions.head_size
-        self._read_out = zeroed(device, (1, 1, 1, sources, head_size), self._dtype)
+        self._read_out = zeroed(device, (1, 1, 1, sources, manifest.dimensions.head_size), self._dtype)
         self._inputs = StepInputs(limits, self._map, sessions.decoder, device)
         self._best_counts = np.arange(SAMPLING_BEST + 1, dtype=np.int64)
         self._top_ids = np.zeros(rows * SAMPLING_BEST, np.int64)
         self._top_log_probs = np.zeros(rows * SAMPLING_BEST, np.float32)
-        self._queries = np.zeros((rows, head_size), np.float32)
+        self._queries = np.zeros((rows, manifest.alignment_query_size), np.float32)
         self._log_probs: FloatArray | None = None
         self._bindings: dict[tuple[Shape, int, int], ort.IOBinding] = {}
 
@@ -112,7 +111,7 @@ class DeviceRunner:
         )
 
     def align(self, slot: int, queries: FloatArray) -> FloatArray:
-        """Weights of the manifest's alignment head; its keys of this one sentence come to the host."""
+        """Weights of the manifest's alignment heads; their keys of this one sentence come to the host."""
         alignment = self._manifest.alignment
         if alignment is None:
             raise RuntimeError("alignments asked of a model that has none: this is a bug")
@@ -122,13 +121,17 @@ class DeviceRunner:
         else:
             block = wide if wide is not None else 0
             memory, place, length = self._wide, block, int(self._map.wide_lengths[block])
-        starts = memory.vectors_of(place, 0, length, index=2 * alignment.layer, head=alignment.head)
+        return attention_weights(queries, [self._keys_of(each, memory, place, length) for each in alignment.heads])
+
+    def _keys_of(self, head: Head, memory: CacheMemory, place: int, length: int) -> npt.NDArray[np.generic]:
+        """Fetch one head's keys (length, head) of one place."""
+        starts = memory.vectors_of(place, 0, length, index=2 * head.layer, head=head.head)
         plane = self._copier.one_plane
         self._copier.copy(
             Vectors(memory, starts, plane), Vectors(self._read_out, self._read_out.vectors_of(0, 0, length), plane)
         )
-        keys = self._read_out.value.numpy()[0, 0, 0, :length]
-        return attention_weights(queries, keys)
+        keys: npt.NDArray[np.generic] = self._read_out.value.numpy()[0, 0, 0, :length].copy()
+        return keys
 
     def _cache(self, places: int, positions: int) -> CacheMemory:
         dimensions = self._manifest.dimensions

@@ -62,7 +62,7 @@ class OnnxRunner:
         self._every_row = np.arange(rows, dtype=np.int64)
         self._top_ids = np.zeros(rows * SAMPLING_BEST, np.int64)
         self._top_log_probs = np.zeros(rows * SAMPLING_BEST, np.float32)
-        self._queries = np.zeros((rows, manifest.dimensions.head_size), np.float32)
+        self._queries = np.zeros((rows, manifest.alignment_query_size), np.float32)
         self._log_probs: FloatArray | None = None
         self._bindings: dict[Shape, ort.IOBinding] = {}
 
@@ -125,17 +125,16 @@ class OnnxRunner:
         )
 
     def align(self, slot: int, queries: FloatArray) -> FloatArray:
-        """softmax(queries . keys) of the manifest's alignment head; the queries come scaled by 1 / sqrt(head)."""
+        """Attention of the manifest's alignment heads over the sentence in `slot`, see `attention_weights`."""
         alignment = self._manifest.alignment
         if alignment is None:
             raise RuntimeError("alignments asked of a model that has none: this is a bug")
         narrow, wide = self._map.place_of(slot)
-        layer = 2 * alignment.layer
         if narrow is not None:
-            keys = self._narrow[layer, narrow, alignment.head, : self._map.narrow_lengths[narrow]]
+            cached = self._narrow[:, narrow, :, : self._map.narrow_lengths[narrow]]
         else:
-            keys = self._wide[layer, wide, alignment.head, : self._map.wide_lengths[wide]]
-        return attention_weights(queries, keys)
+            cached = self._wide[:, wide, :, : self._map.wide_lengths[wide]]
+        return attention_weights(queries, [cached[2 * each.layer, each.head] for each in alignment.heads])
 
     def _cache(self, places: int, positions: int) -> AnyArray:
         """Zeroed, as what lies beyond a row's length must be a number; the system gives pages as they are touched."""

@@ -16,7 +16,7 @@ from exporter.export_options import ExportOptions
 from exporter.packaging import write_bundle
 from exporter.sources import Corrections, read_checkpoint
 from exporter.study import Subject
-from service.bundle import Alignment, Bundle
+from service.bundle import Alignment, Bundle, Head
 from service.engine import Batch, Engine, ModelRunner, RowCopy, StepOutput
 from service.errors import BundleError, ConfigError
 from service.runtime import DeviceRunner, OnnxRunner, RuntimeSettings, load_runners, memory_plan
@@ -168,16 +168,17 @@ def test_bytes_are_those_really_moved(bundle: Bundle) -> None:
     assert on_cpu(bundle, rows=4).copy_rows(copies) == expected
 
 
+@pytest.mark.parametrize("shifted", [None, Head(layer=0, head=0)], ids=["one_head", "two_heads"])
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_alignments_equal_the_cpu_runner(lanes: int, bundle: Bundle) -> None:
-    """The keys of one head are fetched from narrow and wide memory alike."""
-    aligned = Bundle(
-        directory=bundle.directory,
-        manifest=bundle.manifest.model_copy(update={"alignment": Alignment(layer=0, head=1, accuracy=0.5)}),
-    )
+def test_alignments_equal_the_cpu_runner(lanes: int, shifted: Head | None, bundle: Bundle) -> None:
+    """The keys of one head, or of two, are fetched from narrow and wide memory alike."""
+    alignment = Alignment(layer=0, head=1, accuracy=0.5, shifted=shifted)
+    aligned = Bundle(directory=bundle.directory, manifest=bundle.manifest.model_copy(update={"alignment": alignment}))
     chosen = small(rows=6)
     sessions = open_sessions(bundle, chosen)
-    queries = np.random.default_rng(0).normal(size=(4, bundle.manifest.dimensions.head_size)).astype(np.float32)
+    size = aligned.manifest.alignment_query_size
+    assert size == bundle.manifest.dimensions.head_size * len(alignment.heads)
+    queries = np.random.default_rng(0).normal(size=(4, size)).astype(np.float32)
     weights = []
     for runner in (OnnxRunner(aligned, sessions, chosen), DeviceRunner(aligned, sessions, chosen, CPU)):
         runner.encode([np.arange(3, 8, dtype=np.int32), np.arange(5, 14, dtype=np.int32)], [0, 1], [1, lanes])

@@ -35,6 +35,7 @@ from service.errors import ExportError
 from tests.doubles.graph_harness import FloatArray, Rows, open_graph, random_rows, step
 
 HEAD = AlignmentHead(1, 2)
+SHIFTED = AlignmentHead(0, 3)
 PAD = 0
 
 
@@ -69,14 +70,21 @@ class Traced:
     encoder: TracedGraph
     decoder: TracedGraph
     directory: Path
+    heads: tuple[AlignmentHead, ...]
 
 
-def trace(model: TranslationModel, precision: Precision, nodes: NodeForms, directory: Path) -> Traced:
+def trace(
+    model: TranslationModel,
+    precision: Precision,
+    nodes: NodeForms,
+    directory: Path,
+    heads: tuple[AlignmentHead, ...] = (HEAD,),
+) -> Traced:
     """Trace and write both graphs."""
     encoder = trace_encoder(EncoderGraph(model, precision, nodes))
-    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, HEAD), model.config, precision.cache_dtype)
+    decoder = trace_decoder(DecoderStepGraph(model, precision, nodes, heads), model.config, precision.cache_dtype)
     write_graphs([encoder, decoder], directory)
-    return Traced(model, encoder, decoder, directory)
+    return Traced(model, encoder, decoder, directory, heads)
 
 
 def integer_precision(model: TranslationModel) -> IntegerPrecision:
@@ -92,6 +100,13 @@ def integer_precision(model: TranslationModel) -> IntegerPrecision:
 def fused(tmp_path_factory: pytest.TempPathFactory) -> Traced:
     """Post-norm with swish, as OPUS-MT has it, in fp32."""
     return trace(small_model(), FloatPrecision(), NodeForms(), tmp_path_factory.mktemp("fused"))
+
+
+@pytest.fixture(scope="module")
+def two_heads(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    """As ``fused``, with the queries of two heads, the later layer's first."""
+    directory = tmp_path_factory.mktemp("two_heads")
+    return trace(small_model(), FloatPrecision(), NodeForms(), directory, (HEAD, SHIFTED))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +139,7 @@ class Decoding:
 
     state: Rows
     log_probs: FloatArray
-    alignments: list[FloatArray]
+    alignments: list[list[FloatArray]]
 
 
 @torch.inference_mode()
@@ -143,7 +158,8 @@ def decoding(traced: Traced) -> Decoding:
         prefix = torch.tensor([[config.decoder_start_id, *generator.integers(3, 700, count)]])
         tokens.append(int(prefix[0, -1]))
         expected.append(model(source, mask, prefix)[0, -1].log_softmax(-1).numpy())
-        alignments.append(model.attention_weights(source, mask, prefix).cross[HEAD.layer][0, HEAD.head, -1].numpy())
+        weights = model.attention_weights(source, mask, prefix).cross
+        alignments.append([weights[head.layer][0, head.head, -1].numpy() for head in traced.heads])
         states, memory = model.embed_target(prefix), model.encode(source, mask)
         for index, layer in enumerate(decoder_layers(model)):
             keys_values: KeysValues = layer.cross_attention.project(memory)
@@ -158,7 +174,7 @@ def decoding(traced: Traced) -> Decoding:
     return Decoding(state, np.stack(expected), alignments)
 
 
-@pytest.mark.parametrize("form", ["fused", "plain", "other_nodes"])
+@pytest.mark.parametrize("form", ["fused", "plain", "other_nodes", "two_heads"])
 def test_log_probabilities_are_pytorchs(form: str, request: pytest.FixtureRequest) -> None:
     """Ragged rows, narrow and wide in one step, garbage beyond every length: the numbers are the model's own."""
     traced: Traced = request.getfixturevalue(form)
@@ -170,11 +186,42 @@ def test_log_probabilities_are_pytorchs(form: str, request: pytest.FixtureReques
     expected = case.log_probs.copy()
     expected[:, PAD] = log_probs[:, PAD] = 0.0
     assert np.abs(log_probs - expected).max() < 2e-5
-    for row, weights in enumerate(case.alignments):
-        keys = case.state.cross[2 * HEAD.layer][row, HEAD.head, : len(weights)]
-        scores = keys @ found[names.ALIGNMENT_QUERY][row]
-        exponents = np.exp(scores - scores.max())
-        assert np.abs(exponents / exponents.sum() - weights).max() < 1e-5
+    queries = np.split(found[names.ALIGNMENT_QUERY], len(traced.heads), axis=1)
+    for row, by_head in enumerate(case.alignments):
+        for head, query, weights in zip(traced.heads, queries, by_head, strict=True):
+            scores = case.state.cross[2 * head.layer][row, head.head, : len(weights)] @ query[row]
+            exponents = np.exp(scores - scores.max())
+            assert np.abs(exponents / exponents.sum() - weights).max() < 1e-5
+
+
+def test_a_second_head_adds_its_query_and_changes_no_bit_elsewhere(fused: Traced, two_heads: Traced) -> None:
+    """Whether one head aligns or two, all other outputs are the same, and the first half of the queries too."""
+    state = random_rows(fused.model.config, 6, longest_past=20, longest_source=15, seed=2)
+    one, two = (
+        step(open_graph(each.directory / "decoder.onnx", threads=1), state, range(6), wide=(1, 4), k=3)
+        for each in (fused, two_heads)
+    )
+    queries = two.pop(names.ALIGNMENT_QUERY)
+    first = one.pop(names.ALIGNMENT_QUERY)
+    assert queries.shape == (6, 2 * fused.model.config.head_size)
+    np.testing.assert_array_equal(queries[:, : first.shape[1]], first)
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(two[name], array)
+
+
+def test_both_queries_meet_keys_as_int8_stores_them(integer: Traced, tmp_path: Path) -> None:
+    """Each head's query is scaled by its own keys' steps: side by side they are what each head alone would give."""
+    model = integer.model
+    state = random_rows(model.config, 4, longest_past=9, longest_source=8, seed=6, int8=True)
+    found = []
+    for number, heads in enumerate([(HEAD,), (SHIFTED,), (HEAD, SHIFTED)]):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        traced = trace(model, integer_precision(model), NodeForms(), directory, heads)
+        decoder = open_graph(traced.directory / "decoder.onnx", threads=1)
+        found.append(step(decoder, state, range(4), k=1)[names.ALIGNMENT_QUERY])
+    np.testing.assert_array_equal(found[2], np.concatenate(found[:2], axis=1))
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 16])

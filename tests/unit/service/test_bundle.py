@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.bundle import Bundle, content_version, file_entry
+from service.bundle import Bundle, Head, content_version, file_entry
 from service.errors import BundleError
 
 FILES = {
@@ -92,6 +92,26 @@ def test_a_manifest_written_again_is_the_same_manifest(directory: Path) -> None:
     assert Bundle.load(directory).manifest == first
 
 
+def test_a_second_head_is_named_only_where_there_is_one(directory: Path) -> None:
+    """Manifests of one head are written as before there were two; with two, both come back."""
+    one = Bundle.load(directory).manifest
+    assert one.alignment_query_size == 4
+    assert json.loads(one.to_json())["alignment"] == {"layer": 0, "head": 1, "accuracy": 0.9}
+    fields = manifest_fields(directory)
+    fields["alignment"]["shifted"] = {"layer": 0, "head": 0}
+    write(directory, fields)
+    two = Bundle.load(directory).manifest
+    assert two.alignment is not None
+    assert two.alignment.heads == (two.alignment, Head(layer=0, head=0))
+    assert two.alignment_query_size == 8
+    assert json.loads(two.to_json())["alignment"] == fields["alignment"]
+    (directory / "manifest.json").write_text(two.to_json(), encoding="utf-8")
+    assert Bundle.load(directory).manifest == two
+    write(directory, {**manifest_fields(directory), "alignment": None})
+    nothing = Bundle.load(directory).manifest
+    assert (nothing.alignment, nothing.alignment_query_size) == (None, 0)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_each_file_is_checked(directory: Path, name: str) -> None:
     """A file that is missing, shorter or changed in one byte is named."""
@@ -145,6 +165,11 @@ def head_outside(fields: Fields) -> None:
     fields["alignment"]["head"] = 2
 
 
+def shifted_head_outside(fields: Fields) -> None:
+    """Align by a second head that does not exist."""
+    fields["alignment"]["shifted"] = {"layer": 1, "head": 0}
+
+
 def wrong_width(fields: Fields) -> None:
     """Let the heads not add up to the width."""
     fields["dimensions"]["heads"] = 3
@@ -186,6 +211,7 @@ def text_for_number(fields: Fields) -> None:
         negative_id,
         ragged_padding,
         head_outside,
+        shifted_head_outside,
         wrong_width,
         no_pairs,
         twice,
