@@ -17,26 +17,26 @@ class RefusalReason(Enum):
     DRAINING = "draining"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StepRecord:
-    """One turn of a worker. Seconds are zero for phases that the turn did not have.
+    """One turn of a worker, filled as it goes on. Seconds stay zero for phases that the turn did not have.
 
-    `encoded_tokens` counts source tokens encoded in this turn, `padded_tokens` the same with padding (longest x
-    count); `new_tokens` counts one for each sentence that took part, however many beams it has; `full_rows` counts
-    rows that needed the whole vocabulary.
+    `sentences` are those in the batch at its end; `encoded_tokens` counts source tokens encoded in this turn,
+    `padded_tokens` the same with padding (longest x count); `new_tokens` counts one for each sentence that took part,
+    however many beams it has; `full_rows` counts rows that needed the whole vocabulary.
     """
 
     worker: int
-    rows: int
-    sentences: int
-    new_tokens: int
-    encoded_tokens: int
-    padded_tokens: int
-    copied_bytes: int
-    full_rows: int
-    encode_seconds: float
-    decode_seconds: float
-    search_seconds: float
+    rows: int = 0
+    sentences: int = 0
+    new_tokens: int = 0
+    encoded_tokens: int = 0
+    padded_tokens: int = 0
+    copied_bytes: int = 0
+    full_rows: int = 0
+    encode_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    search_seconds: float = 0.0
 
 
 class EngineObserver(Protocol):

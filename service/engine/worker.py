@@ -13,7 +13,7 @@ from service.engine.filters import LogitFilter
 from service.engine.greedy import needs_full_row
 from service.engine.layout import RowLayout
 from service.engine.limits import EngineLimits, Room
-from service.engine.observer import EngineObserver
+from service.engine.observer import EngineObserver, StepRecord
 from service.engine.options import Priority
 from service.engine.rows import RowTable
 from service.engine.runner import Batch, ModelRunner, RowCopy
@@ -22,7 +22,6 @@ from service.engine.search import Search, best_wanted
 from service.engine.sequence import Aligner, DecodingResult, FinishReason, Sequence, SequenceStatus
 from service.engine.sharing import TimeShare
 from service.engine.slots import RowPool, SlotPool
-from service.engine.turn import Turn
 from service.errors import CancelledError, DeadlineError, DragomanError, EngineError
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class Worker:
         if not self._running and not admitted:
             self.last_turn = self._clock()
             return False
-        turn = Turn()
+        turn = StepRecord(worker=self.number)
         started = self._clock()
         self._admit(admitted, turn)
         stepping = self._stepping()
@@ -131,7 +130,7 @@ class Worker:
         if expired:
             self._end(expired, FinishReason.DEADLINE, DeadlineError("the deadline passed while translating"))
 
-    def _admit(self, admitted: list[Sequence], turn: Turn) -> None:
+    def _admit(self, admitted: list[Sequence], turn: StepRecord) -> None:
         """Give slots to the newcomers, make the rows dense, and encode the newcomers as one batch."""
         now = self._clock()
         for sequence in admitted:
@@ -163,14 +162,14 @@ class Worker:
         for sequence in admitted:
             sequence.encoded = encoded
 
-    def _move_rows(self, turn: Turn) -> None:
+    def _move_rows(self, turn: StepRecord) -> None:
         """Copy keys/values for branched beams, then bring every row to its place."""
         copies = self._branches + self._layout.arrange(self._running)
         self._branches = []
         if copies:
             turn.copied_bytes += self._runner.copy_rows(copies)
 
-    def _decode(self, running: list[Sequence], turn: Turn) -> None:
+    def _decode(self, running: list[Sequence], turn: StepRecord) -> None:
         """One decode step and one search step for `running`, whose rows come first."""
         rows = sum(len(each.rows) for each in running)
         turn.rows, turn.new_tokens = rows, len(running)
@@ -247,11 +246,12 @@ class Worker:
     def _report_slots(self) -> None:
         self._observer.slots(self.number, self._pool.capacity - self._pool.unreserved, self._sentences.used)
 
-    def _report(self, turn: Turn) -> None:
+    def _report(self, turn: StepRecord) -> None:
         ended, self._ended = self._ended, []
         self._scheduler.learn(ended, encode_seconds=turn.encode_seconds, decode_seconds=turn.decode_seconds)
         self._report_slots()
-        self._observer.step(turn.record(worker=self.number, sentences=len(self._running)))
+        turn.sentences = len(self._running)
+        self._observer.step(turn)
 
 
 def _aligner(runner: ModelRunner) -> Aligner:
