@@ -39,8 +39,8 @@ SENTENCES = (
     "Can you tell me what time it is?",
     "They bought a new house last year.",
 )
-# A short proof; and the best head is drawn however good it is: the picture says how good.
-DEMO_EXPORT = ("--proof-sentences", "64", "--alignment-accuracy", "0")
+# A short proof.
+DEMO_EXPORT = ("--proof-sentences", "64")
 PHASES = ("request", "queue", "tokenize", "encode", "decode", "detokenize")
 QUANTILES = (0.5, 0.95, 0.99)
 STEPS = 6
@@ -106,9 +106,9 @@ def shortened(text: str) -> str:
 
 
 def show_alignment(client: TranslationClient, bundle: Path, picture: Path) -> None:
-    """Ask for one translation's alignment; draw it here and as a PNG, and say how far to trust the head it is from."""
+    """Ask for one translation's alignment; draw it here and as a PNG, and say how far to trust the heads it is from."""
     if not client.list_models()[0].supports_alignments:
-        print("      this model has no attention head that aligns, so there is nothing to draw")
+        print("      this model has no attention heads that align, so there is nothing to draw")
         return
     options = pb.TranslationOptions(return_alignments=True)
     answer = client.translate([ALIGNED_SENTENCE], source="en", target="de", options=options)
@@ -117,9 +117,11 @@ def show_alignment(client: TranslationClient, bundle: Path, picture: Path) -> No
         raise DemoError("the answer holds no alignment")
     print("\n".join(f"      {line}" for line in terminal_heatmap(alignment).splitlines()))
     write_png(alignment, picture)
-    head = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["alignment"]
-    share = f"{head['accuracy']:.0%} of the digits and names that stand in both texts"
-    print(f"      drawn from layer {head['layer']}, head {head['head']}, which points at the source of {share}")
+    found = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["alignment"]
+    heads = [found, found["shifted"]] if "shifted" in found else [found]
+    drawn = " times ".join(f"layer {head['layer']}, head {head['head']}" for head in heads)
+    print(f"      drawn from {drawn}{' one step later' if len(heads) > 1 else ''}:")
+    print(f"      right for {found['accuracy']:.0%} of the digits and names that stand in both texts")
     print(f"      also in {picture}")
 
 
