@@ -21,8 +21,10 @@ from exporter.alignment import (
 )
 from exporter.checkpoint import load_checkpoint
 from exporter.export_options import ExportOptions
+from exporter.inspect import alignment_text
 from exporter.model import AttentionWeights, TranslationModel
 from exporter.probes import Probes, Questions, ask
+from exporter.report import describe_alignment
 from exporter.sources import Corrections, read_checkpoint
 from exporter.stages import Stages
 from exporter.study import Subject, scored_heads
@@ -230,3 +232,26 @@ def test_two_heads_are_judged_on_enough_sentences_however_short_the_proof(
     assert first.anchors > few.anchors
     assert first.product is not None
     assert first.to_report(required=0.8) == second.to_report(required=0.8)
+
+
+def test_the_summary_and_the_table_say_what_was_tried() -> None:
+    """One head is named alone; of two, and of two that did not pass, the shares tried are said."""
+    one, two = np.array([[0.722, 0.1]]), np.array([[0.1, 0.777]])
+    alone, passed, failed = HeadScores(one, 100), HeadScores(one, 100, two, 0.822), HeadScores(one, 100, two, 0.79)
+    said = {
+        name: describe_alignment(scores.best(required=required), scores.to_report(required=required))
+        for name, scores, required in (("alone", alone, 0.7), ("passed", passed, 0.8), ("failed", failed, 0.8))
+    }
+    assert said["alone"] == "layer 0, head 0, right for 72% of copied words"
+    assert said["passed"] == (
+        "layer 0, head 0 times layer 0, head 1 one step later, right for 82% of copied words"
+        " (best head 72.2%, best one step later 77.7%, their product 82.2%)"
+    )
+    assert said["failed"] == (
+        "no head is good enough: this model gives no alignments"
+        " (best head 72.2%, best one step later 77.7%, their product 79.0%)"
+    )
+    texts = [alignment_text(scores.best(required=0.7)) for scores in (alone, passed)]
+    assert texts == ["layer 0, head 0, accuracy 72.2%"] * 2
+    assert alignment_text(passed.best()) == "layer 0, head 0 times layer 0, head 1 one step later, accuracy 82.2%"
+    assert alignment_text(failed.best()) == "none"
