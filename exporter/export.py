@@ -51,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--proof-references", type=Path, metavar="FILE", help="their translations, to report BLEU and chrF")
     add("--proof-sentences", type=int, default=PROOF_SENTENCES, metavar="N", help="sentences made where none are given")
     add("--proof-beams", type=int, default=0, metavar="N", help="compare beam 4 of N sentences with transformers' (0)")
-    text = "least share of anchors that a head, or two together, must get right to align; the manifest records it (%(default)s)"
+    text = "least share of anchors that a head, or two together, must get right; the manifest records it (%(default)s)"
     add("--alignment-accuracy", type=float, default=REQUIRED_ACCURACY, metavar="SHARE", help=text)
     add("--tune", action="store_true", help="time other nodes for the preset here and propose what is faster")
     add("--unfused", action="store_true", help="write attention as plain products, for comparison")
