@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtests",
         description="Open-loop load: Poisson arrivals, latency from when a call was meant to be sent.",
-        epilog="Exit code 0: every threshold held; 1: one did not; 2: no run; 3: the generator lagged.",
+        epilog="Exit code 0: every threshold held; 1: one did not; 2: no run; 3: a phase is invalid.",
     )
     add = parser.add_argument
     add("scenarios", nargs="*", default=["steady"], metavar="SCENARIO", help=f"suite or {', '.join(ALL_SCENARIOS)}")
@@ -76,7 +76,7 @@ def order_of(arguments: argparse.Namespace) -> Order:
 
 
 def exit_code(results: Results) -> int:
-    """3 before 1: where the generator lagged, a threshold that failed says nothing of the server."""
+    """3 before 1: where a phase is invalid, a threshold that failed says nothing of the server."""
     if results.invalid:
         return 3
     return 1 if results.failed else 0

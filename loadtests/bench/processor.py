@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-_USER_AND_SYSTEM = slice(11, 13)
-"""Fields 14 and 15 of /proc/PID/stat, counted after the command's closing bracket (man 5 proc)."""
+_PARENT, _USER_AND_SYSTEM = 1, slice(11, 13)
+"""Fields 4, 14 and 15 of /proc/PID/stat, counted after the command's closing bracket (man 5 proc)."""
 _TOLD_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "i8mm")
 
 
 def others_cpu_seconds() -> float | None:
-    """CPU seconds that all processes but this one have used since they began; None where there is no /proc."""
-    entries = [entry for entry in Path("/proc").glob("[0-9]*") if entry.name != str(os.getpid())]
+    """CPU seconds of all processes but this one and those it started; None where there is no /proc."""
+    own = str(os.getpid())
+    entries = [entry for entry in Path("/proc").glob("[0-9]*") if entry.name != own]
     if not entries:
         return None
-    return sum(map(_ticks, entries)) / os.sysconf("SC_CLK_TCK")
+    return _seconds(fields for entry in entries if (fields := _stat(entry)) and fields[_PARENT] != own)
+
+
+def others_cpu_share(before: float | None, after: float | None, *, seconds: float) -> float | None:
+    """The part of the usable cores that others took in `seconds`; None where the system does not tell."""
+    if before is None or after is None:
+        return None
+    return max(0.0, after - before) / (seconds * usable_cores())
 
 
 def process_cpu_seconds(process_id: int) -> float:
     """CPU seconds that one process has used; 0 where there is no /proc."""
-    return _ticks(Path(f"/proc/{process_id}")) / os.sysconf("SC_CLK_TCK")
+    fields = _stat(Path(f"/proc/{process_id}"))
+    return _seconds([fields] if fields else [])
 
 
-def _ticks(entry: Path) -> int:
+def _seconds(stats: Iterable[list[str]]) -> float:
+    return sum(sum(map(int, fields[_USER_AND_SYSTEM])) for fields in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(entry: Path) -> list[str]:
     try:
-        fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        return (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:  # it has ended
-        return 0
-    return sum(map(int, fields[_USER_AND_SYSTEM]))
+        return []
 
 
 def usable_cores() -> int:

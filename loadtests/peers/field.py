@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from loadtests.arrivals import Phase, phased_arrivals
-from loadtests.bench.processor import others_cpu_seconds, process_cpu_seconds, usable_cores
+from loadtests.bench.processor import others_cpu_seconds, others_cpu_share
 from loadtests.capacity import Capacity, closed_loop, find_capacity
 from loadtests.measurement import PhaseResult, measure
 from loadtests.peers.comparison import KINDS, Comparison, Plan, SystemResult
@@ -112,8 +112,7 @@ class Field:
                 )
                 for each in entrants
             ]
-            own = sum(process_cpu_seconds(each.process.process_id) for each in entrants)
-            share = _others_share(others, others_cpu_seconds(), own=own, seconds=time.monotonic() - wall)
+            share = others_cpu_share(others, others_cpu_seconds(), seconds=time.monotonic() - wall)
         return Comparison(search=plan.search, began=began, limit_seconds=limit, others_cpu_share=share, systems=results)
 
     def _requests(self, number: int = 0) -> Iterator[Request]:
@@ -170,10 +169,3 @@ def _score(result: PhaseResult, limit: float) -> float:
 
 def _limit(reference: Capacity) -> float:
     return LIMIT_FACTOR * reference.alone_seconds
-
-
-def _others_share(before: float | None, after: float | None, *, own: float, seconds: float) -> float | None:
-    """The part of the cores that went to processes that are neither the generator nor a server of the comparison."""
-    if before is None or after is None:
-        return None
-    return max(0.0, after - before - own) / (seconds * usable_cores())

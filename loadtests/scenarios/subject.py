@@ -50,7 +50,14 @@ class Subject:
         send = self.send_patiently if patiently else self.send
         requests = draw_requests(parts, seed=self.seed)
         arrivals = phased_arrivals(phases, seed=self.seed)
-        return await measure(send, phases, arrivals, requests, limit_seconds=self.limit_seconds)
+        return await measure(
+            send,
+            phases,
+            arrivals,
+            requests,
+            limit_seconds=self.limit_seconds,
+            servers_are_ours=self.process is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

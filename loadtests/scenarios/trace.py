@@ -17,6 +17,13 @@ async def trace(subject: Subject, path: Path) -> ScenarioResult:
     seconds = max(arrivals[-1], 1.0)
     phase = Phase(name="trace", rate=len(arrivals) / seconds, seconds=seconds)
     requests = draw_requests([Part(weight=1.0, kind=GREEDY, texts=subject.texts)], seed=subject.seed)
-    phases = await measure(subject.send, [phase], arrivals, requests, limit_seconds=subject.limit_seconds)
+    phases = await measure(
+        subject.send,
+        [phase],
+        arrivals,
+        requests,
+        limit_seconds=subject.limit_seconds,
+        servers_are_ours=subject.process is not None,
+    )
     answered = Threshold(name="trace: answered", value=phases[0].summary.answered_share, least=0.99)
     return ScenarioResult(name="trace", phases=phases, thresholds=[answered])

@@ -42,3 +42,11 @@ def test_a_generator_that_lagged_or_had_no_processor_left_makes_a_phase_invalid(
     assert why_invalid(summary_of(lag=0.05, latency=1.0), cpu_share=0.5) is None
     assert "lagged" in (why_invalid(summary_of(lag=0.02, latency=0.05), cpu_share=0.5) or "")
     assert "core" in (why_invalid(summary_of(lag=0.0, latency=0.05), cpu_share=0.95) or "")
+
+
+def test_a_phase_with_others_at_work_is_invalid() -> None:
+    """A tenth of the processor can be borne; nothing is said where it is not known."""
+    summary = summary_of(lag=0.0, latency=0.05)
+    assert why_invalid(summary, cpu_share=0.5, others_share=None) is None
+    assert why_invalid(summary, cpu_share=0.5, others_share=0.09) is None
+    assert why_invalid(summary, cpu_share=0.5, others_share=0.3) == "others used 30% of the processor"

@@ -24,6 +24,7 @@ def phase(name: str, *, rate: int, good: int, latency: float) -> PhaseResult:
         seconds=10.0,
         summary=recorder.summary(seconds=10.0),
         generator_cpu_share=0.1,
+        others_cpu_share=0.0,
         invalid=None,
     )
 
