@@ -1,7 +1,6 @@
 """`python -m examples.demo`: export the bundled model, serve it, translate, show its attention and its latencies."""
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from dragoman.v1 import translation_pb2 as pb
 from examples.latency import read_histogram
 from loadtests.server_process import FREE_PORTS, ServerProcess
+from service.bundle import Bundle
 from service.client import TranslationClient, TranslationError
 from service.client.heatmap import DrawingError, terminal_heatmap, write_png
 from service.errors import UnavailableError
@@ -117,11 +117,11 @@ def show_alignment(client: TranslationClient, bundle: Path, picture: Path) -> No
         raise DemoError("the answer holds no alignment")
     print("\n".join(f"      {line}" for line in terminal_heatmap(alignment).splitlines()))
     write_png(alignment, picture)
-    found = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["alignment"]
-    heads = [found, found["shifted"]] if "shifted" in found else [found]
-    drawn = " times ".join(f"layer {head['layer']}, head {head['head']}" for head in heads)
-    print(f"      drawn from {drawn}{' one step later' if len(heads) > 1 else ''}:")
-    print(f"      right for {found['accuracy']:.0%} of the digits and names that stand in both texts")
+    found = Bundle.load(bundle).manifest.alignment
+    if found is None:
+        raise DemoError("the bundle says nothing of its alignment")
+    print(f"      drawn from {found}:")
+    print(f"      right for {found.accuracy:.0%} of the digits and names that stand in both texts")
     print(f"      also in {picture}")
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.report import describe_head, tried_heads
+from exporter.report import tried_heads
 from service.bundle import REPORT_FILE, Alignment, Bundle, Graph
 
 Row = tuple[str, str]
@@ -57,10 +57,7 @@ def shape_rows(bundle: Bundle) -> Iterator[Row]:
 
 def alignment_text(alignment: Alignment | None) -> str:
     """Say which heads align and how well."""
-    if alignment is None:
-        return "none"
-    heads = " times ".join(describe_head(head) for head in alignment.heads)
-    return f"{heads}{' one step later' if alignment.shifted else ''}, accuracy {alignment.accuracy:.1%}"
+    return "none" if alignment is None else f"{alignment}, accuracy {alignment.accuracy:.1%}"
 
 
 def graph_rows(bundle: Bundle) -> Iterator[Row]:

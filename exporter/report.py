@@ -10,7 +10,7 @@ from exporter.export_options import ExportOptions
 from exporter.proof import Proof
 from exporter.scoring import score
 from exporter.study import Study, Subject
-from service.bundle import Alignment, Bundle, Head
+from service.bundle import Alignment, Bundle
 
 
 def full_report(subject: Subject, studied: Study, proof: Proof | None, options: ExportOptions) -> dict[str, object]:
@@ -72,16 +72,7 @@ def describe_alignment(alignment: Alignment | None, scores: object) -> str:
     tried = tried_heads(scores)
     if alignment is None:
         return "no head is good enough: this model gives no alignments" + (f" ({tried})" if tried else "")
-    right = f"right for {alignment.accuracy:.0%} of copied words"
-    if alignment.shifted is None:
-        return f"{describe_head(alignment)}, {right}"
-    two = f"{describe_head(alignment)} times {describe_head(alignment.shifted)} one step later"
-    return f"{two}, {right}" + (f" ({tried})" if tried else "")
-
-
-def describe_head(head: Head) -> str:
-    """Say which head it is."""
-    return f"layer {head.layer}, head {head.head}"
+    return f"{alignment}, right for {alignment.accuracy:.0%} of copied words" + (f" ({tried})" if tried else "")
 
 
 def tried_heads(scores: object) -> str:

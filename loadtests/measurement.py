@@ -120,12 +120,16 @@ class _CpuShares:
 async def _cpu_shares(phases: Sequence[Phase], *, servers_are_ours: bool) -> list[_CpuShares]:
     """Over the length of each phase."""
     shares = []
-    others = await asyncio.to_thread(others_cpu_seconds)
+    others = await _others_cpu_seconds(known=servers_are_ours)
     for phase in phases:
         wall, cpu, before = time.monotonic(), time.process_time(), others
         await asyncio.sleep(phase.seconds)
         seconds, own = time.monotonic() - wall, time.process_time() - cpu
-        others = await asyncio.to_thread(others_cpu_seconds)  # a look at every process: calls are not to wait for it
-        taken = others_cpu_share(before, others, seconds=seconds) if servers_are_ours else None
-        shares.append(_CpuShares(own=own / seconds, others=taken))
+        others = await _others_cpu_seconds(known=servers_are_ours)
+        shares.append(_CpuShares(own=own / seconds, others=others_cpu_share(before, others, seconds=seconds)))
     return shares
+
+
+async def _others_cpu_seconds(*, known: bool) -> float | None:
+    """A look at every process, for which calls are not to wait; None where the servers would count as others."""
+    return await asyncio.to_thread(others_cpu_seconds) if known else None

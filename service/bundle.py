@@ -125,6 +125,10 @@ class Alignment(Head):
         """The head, and the shifted one where there is one: the order of their queries in the graph."""
         return (self,) if self.shifted is None else (self, self.shifted)
 
+    def __str__(self) -> str:
+        heads = " times ".join(f"layer {each.layer}, head {each.head}" for each in self.heads)
+        return heads + (" one step later" if self.shifted else "")
+
     @model_serializer(mode="wrap")
     def _only_what_is_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leave a missing ``shifted`` out: services that know one head only refuse fields they do not know."""

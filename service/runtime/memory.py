@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.bundle import Bundle
+from service.engine import EngineLimits
 from service.errors import ConfigError
 from service.graph_names import LANES
 from service.runtime.settings import RuntimeSettings
 from service.runtime.step_shapes import ENCODER_SENTENCES
 
 _LOG_PROB_BYTES = 4
-ENCODED_TOKENS = 2048
+ENCODED_TOKENS = EngineLimits().max_encode_tokens
 """Padded tokens of one encoder batch, as the engine admits them by default."""
 
 

@@ -73,6 +73,7 @@ async def edge_server(
     tokens_file: Path | None = None,
     tls: TlsFiles | None = None,
     tracer: CallTracer | None = None,
+    log_calls: bool = True,
 ) -> AsyncIterator[EdgeServer]:
     """Starts one, and stops it afterwards; `opened` False leaves it without a translator, as while loading."""
     metrics = Metrics(CollectorRegistry())
@@ -92,7 +93,7 @@ async def edge_server(
     authenticator = None if tokens_file is None else Authenticator(tokens_file)
     interceptor = CallInterceptor(
         metrics,
-        log_calls=True,
+        log_calls=log_calls,
         max_calls=max_calls,
         max_message_bytes=max_message_bytes,
         authenticator=authenticator,
