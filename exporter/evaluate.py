@@ -83,6 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"table with a column per language; {DEFAULT_SET} where no --data is given",
     )
     add("--limit", type=int, help="score only the first sentences of each set")
+    add("--noised", action="store_true", help="misspell the sources, as --noised-copies of training does")
     add("--beam-size", type=int, default=1, help="with --bundle: beam search of this width (1)")
     add("--threads", type=int, default=2, help="CPU threads (2)")
     add("--json", type=Path, metavar="FILE", help="also write all scores as JSON")
@@ -100,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         evaluations = []
         for data in sets:
             limited = data.first(args.limit)
+            limited = limited.noised() if args.noised else limited
             evaluation = evaluate(system.translator_for(data.pair), limited)
             print(describe(evaluation), flush=True)
             if args.translations is not None:

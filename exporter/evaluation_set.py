@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from exporter.checkpoint import LanguagePair
 from exporter.data import parse_corpus, read_lines, read_pairs
+from exporter.noise import noised
 from service.errors import DataError, InvalidInputError
 
 BUCKETS = ((1, 5), (6, 10), (11, 20), (21, 40), (41, None))
@@ -31,6 +34,13 @@ class EvaluationSet:
     def first(self, limit: int | None) -> EvaluationSet:
         """Return the set cut to its first ``limit`` sentences."""
         return EvaluationSet(self.name, self.pair, self.sources[:limit], self.references[:limit])
+
+    def noised(self) -> EvaluationSet:
+        """Return the set with misspelt sources, always in the same way."""
+        generator = np.random.default_rng(1)
+        return EvaluationSet(
+            f"{self.name}, noised", self.pair, [noised(source, generator) for source in self.sources], self.references
+        )
 
     def bucket(self, first: int, last: int | None) -> list[int]:
         """Return the indices of sources of ``first`` to ``last`` words."""

@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
         tokenizer=tokenizer,
         pairs=pairs,
         options=EpochOptions(
-            longest=args.longest, concatenate=args.concatenate, subword_sampling=args.subword_sampling
+            longest=args.longest,
+            concatenate=args.concatenate,
+            subword_sampling=args.subword_sampling,
+            noised_copies=args.noised_copies,
         ),
         report=tqdm.write,
     )

@@ -49,6 +49,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--activation", choices=("relu", "gelu", "swish"), default="relu")
     group.add_argument("--norm", choices=("pre", "post"), default="pre")
     group.add_argument("--max-positions", type=int, default=512)
+    add = group.add_argument
+    flag = argparse.BooleanOptionalAction
+    add("--share-embeddings", action=flag, default=True, help="one embedding matrix for sources and targets")
+    add("--tie-output", action=flag, default=True, help="the target embedding is the output matrix too")
     group.add_argument("--dropout", type=float, default=0.1)
     group.add_argument("--name", default="untitled", help="name of the model in its checkpoint")
     group.add_argument("--model-version", default="0", help="version of the model in its checkpoint")
@@ -61,6 +65,8 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--longest", type=int, default=100, help="leave out pairs with more tokens than this (100)")
     group.add_argument("--concatenate", type=float, default=0.0, help="share of pairs joined two to four at a time")
     group.add_argument("--subword-sampling", type=float, default=0.0, metavar="ALPHA", help="sample segmentations")
+    text = "copies with misspelt sources, as a share of the pairs (0)"
+    group.add_argument("--noised-copies", type=float, default=0.0, metavar="SHARE", help=text)
     group.add_argument("--batch-tokens", type=int, default=3000, help="padded tokens of one batch (3000)")
     group.add_argument("--accumulate", type=int, default=1, help="batches in one update (1)")
     _add_alignment_options(parser)
@@ -113,6 +119,8 @@ def check_options(args: argparse.Namespace) -> None:
         raise InvalidInputError(f"{args.directory}: nothing to resume")
     if not args.resume and (args.directory / "state.json").exists():
         raise InvalidInputError(f"{args.directory}: holds a run already; --resume goes on with it")
+    if not 0 <= args.noised_copies < math.inf:
+        raise InvalidInputError("--noised-copies must be finite and not below 0")
     if args.alignments and args.subword_sampling > 0:
         raise InvalidInputError("--alignments link the pieces of one segmentation: they need --subword-sampling 0")
     if args.alignments and not 0 < args.alignment_weight < math.inf:
@@ -129,6 +137,8 @@ def model_config(args: argparse.Namespace, tokenizer: Tokenizer) -> ModelConfig:
         activation=args.activation,
         norm=args.norm,
         max_positions=args.max_positions,
+        share_embeddings=args.share_embeddings,
+        tie_output=args.tie_output,
         dropout=args.dropout,
         pad_id=tokenizer.pad_id,
         eos_id=tokenizer.eos_id,

@@ -11,6 +11,7 @@ from exporter.batching import Example, concatenate_some
 from exporter.checkpoint import LanguagePair
 from exporter.data import Corpus, Pairs
 from exporter.guided_alignment import Links, placed
+from exporter.noise import noised
 from service.errors import DataError
 from service.tokenizer import Tokenizer
 
@@ -26,11 +27,15 @@ class LoadedCorpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochOptions:
-    """How an epoch is drawn: sampled segmentations, joined pairs and the length above which a pair is left out."""
+    """How an epoch is drawn: sampled segmentations, joined pairs, and the length above which a pair is left out.
+
+    ``noised_copies``, a share of the pairs, come on top with misspelt sources.
+    """
 
     longest: int = 128
     concatenate: float = 0.0
     subword_sampling: float = 0.0
+    noised_copies: float = 0.0
 
 
 class TrainingData:
@@ -49,7 +54,7 @@ class TrainingData:
         self._tokenizer = tokenizer
         self._tokens = {f"{pair.source}-{pair.target}": pair.target_token for pair in pairs}
         self._options = options
-        self._encoded = [self._encode(loaded, sampling=0.0) for loaded in corpora]
+        self._encoded = [self._encode(loaded) for loaded in corpora]
         for loaded, examples in zip(corpora, self._encoded, strict=True):
             total = len(loaded.pairs.sources)
             report(
@@ -59,7 +64,8 @@ class TrainingData:
         if not any(self._encoded):
             raise DataError(f"no pair of at most {options.longest} tokens is left to train on")
 
-    def _encode(self, loaded: LoadedCorpus, *, sampling: float) -> list[Example]:
+    def _encode(self, loaded: LoadedCorpus, *, sampling: float = 0.0) -> list[Example]:
+        """Encode all pairs of a corpus but those that are too long."""
         token = self._tokens[loaded.corpus.direction]
         sources = self._tokenizer.encode_sources(loaded.pairs.sources, target_token=token, sampling=sampling)
         targets = self._tokenizer.encode_targets(loaded.pairs.targets, sampling=sampling)
@@ -75,6 +81,14 @@ class TrainingData:
             examples.append(example)
         return examples
 
+    def _noised(self, loaded: LoadedCorpus, count: int, generator: np.random.Generator) -> list[Example]:
+        """Encode ``count`` pairs of a corpus, drawn at random, with misspelt sources and without links."""
+        drawn = generator.integers(len(loaded.pairs.sources), size=count)
+        sources = [noised(loaded.pairs.sources[index], generator) for index in drawn]
+        targets = [loaded.pairs.targets[index] for index in drawn]
+        copies = LoadedCorpus(loaded.corpus, Pairs(sources, targets))
+        return self._encode(copies, sampling=self._options.subword_sampling)
+
     def epoch(self, generator: np.random.Generator) -> list[Example]:
         """Return the examples of one epoch, the same for the same generator state unless segmentations are sampled."""
         options = self._options
@@ -86,7 +100,8 @@ class TrainingData:
             if loaded.corpus.share < 1.0:
                 kept = generator.permutation(len(examples))[: max(1, round(loaded.corpus.share * len(examples)))]
                 examples = [examples[index] for index in kept]
-            groups.setdefault(loaded.corpus.direction, []).extend(examples)
+            copies = self._noised(loaded, round(options.noised_copies * len(examples)), generator)
+            groups.setdefault(loaded.corpus.direction, []).extend([*examples, *copies])
         return concatenate_some(
             list(groups.values()), share=options.concatenate, longest=options.longest, generator=generator
         )

@@ -13,6 +13,7 @@ from exporter.batching import Example, collate, concatenate_some, group_by_lengt
 from exporter.checkpoint import LanguagePair
 from exporter.data import parse_corpus, read_pairs
 from exporter.evaluation_set import pairs_set, table_sets
+from exporter.noise import noised
 from service.errors import DataError, InvalidInputError
 
 
@@ -124,6 +125,26 @@ def test_joined_pairs_keep_all_tokens_and_one_frame() -> None:
         assert len(source) <= 6
     words = sorted(word for example in drawn for word in example.target.tolist() if word != 1)
     assert words == [40 + index for index in range(50)]
+
+
+_SENTENCE = "The quick brown fox jumps over the lazy dog in Berlin on 21 May."
+
+
+def test_noise_touches_letters_of_some_words_only() -> None:
+    """Numbers stay, most words stay, no word appears or goes, and the same generator state gives the same text."""
+    drawn = [noised(_SENTENCE, np.random.default_rng(seed)) for seed in range(300)]
+    assert drawn == [noised(_SENTENCE, np.random.default_rng(seed)) for seed in range(300)]
+    assert all("21" in text and len(text.split()) == len(_SENTENCE.split()) for text in drawn)
+    before = _SENTENCE.lower().rstrip(".").split()
+    changed = [sum(a != b for a, b in zip(before, text.lower().rstrip(".").split(), strict=True)) for text in drawn]
+    assert 0.05 < sum(changed) / (len(before) * len(drawn)) < 0.15
+    assert {text.islower() for text in drawn} == {text.endswith(".") for text in drawn} == {True, False}
+
+
+@pytest.mark.parametrize("text", ["", ".", "a", "?!", "42", "我爱你。"])
+def test_noise_leaves_something_of_every_text(text: str) -> None:
+    """What consists of marks or of single letters is not emptied."""
+    assert all(bool(noised(text, np.random.default_rng(seed))) == bool(text) for seed in range(50))
 
 
 _PAIRS = [LanguagePair("en", "de", ">>de<<"), LanguagePair("en", "fr", ">>fr<<")]

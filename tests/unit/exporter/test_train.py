@@ -75,6 +75,7 @@ def test_a_toy_language_is_learned(data: str, tmp_path: Path) -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(data: str, tmp_path: Path) -> None:
     """Stopping in the middle of an epoch and resuming gives the same weights, dropout and joined pairs included."""
     options = ["--decay", "inverse-sqrt", "--average", "1", "--concatenate", "0.3", "--accumulate", "2"]
+    options += ["--noised-copies", "0.2"]
     whole = _train(data, tmp_path / "whole", *options, "--max-updates", "14")
     early = _train(data, tmp_path / "parts", *options, "--max-updates", "9")
     resumed = _train(data, tmp_path / "parts", *options, "--max-updates", "14", "--resume")
@@ -88,6 +89,25 @@ def test_seeds_reproduce_with_any_number_of_workers(data: str, tmp_path: Path) -
     alone = _train(data, tmp_path / "alone", *options)
     assert _same(alone, _train(data, tmp_path / "beside", *options, "--workers", "2"))
     assert not _same(alone, _train(data, tmp_path / "other", *options, "--seed", "2"))
+
+
+def test_matrices_may_be_separate(data: str, tmp_path: Path) -> None:
+    """Each matrix that is not shared is stored, learns, and is read again."""
+    tied = _train(data, tmp_path / "tied", "--max-updates", "2")
+    untied = _train(data, tmp_path / "untied", "--max-updates", "2", "--no-share-embeddings", "--no-tie-output")
+    assert len(untied) == len(tied) + 2
+    model = load_checkpoint(tmp_path / "untied/checkpoint").model
+    weights = (model.source_embedding.weight, model.target_embedding.weight, model.output.weight)
+    assert len({weight.data_ptr() for weight in weights}) == 3
+
+
+def test_noised_copies_come_on_top(data: str, tmp_path: Path) -> None:
+    """An epoch with as many copies as pairs is twice as long, and other weights come of it."""
+    options = ["--max-epochs", "1", "--max-updates", "1000", "--decay", "constant"]
+    plain = _train(data, tmp_path / "plain", *options)
+    assert not _same(plain, _train(data, tmp_path / "noised", *options, "--noised-copies", "1"))
+    states = [json.loads((tmp_path / name / "state.json").read_text(encoding="utf-8")) for name in ("plain", "noised")]
+    assert 1.7 < states[1]["update"] / states[0]["update"] < 2.6
 
 
 def test_averaging_gives_the_mean_of_the_last_weights(data: str, tmp_path: Path) -> None:
@@ -135,6 +155,7 @@ def test_no_pickle_is_written(data: str, tmp_path: Path) -> None:
         (["--max-updates", "1", "--vocabulary-size", "5000"], "cannot train a vocabulary of 5000 pieces"),
         (["--max-updates", "1", "--dev", "en-fr=missing.tsv"], "no training data for this direction"),
         (["--max-updates", "1", "--d-model", "33"], "d_model 33 must be a multiple"),
+        (["--max-updates", "1", "--noised-copies", "-1"], "--noised-copies must be finite and not below 0"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(
