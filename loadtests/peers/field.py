@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,13 @@ WARM_UP_SHARE = 0.25
 LATENCY_WEIGHT = 0.2
 LIMIT_FACTOR = 5.0
 """The limit for a good answer over CTranslate2's median for calls that are alone."""
+SWEEP_LOADS = (0.25, 0.5, 0.75, 1.0)
+"""The rates at which set-ups are tried, over the closed loop of a system's first one. That one carries the low ones at
+least, and a set-up must do well at all of them to be chosen."""
+LEAST_CALLS = 50
+"""A rate is kept up for longer where fewer calls than these would be sent."""
+HOPELESS = 0.05
+"""A server whose share of good answers is below this is not tried at higher rates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +55,7 @@ class Field:
         self._ends = time.monotonic() + plan.budget_seconds
 
     async def choose_setups(self) -> dict[str, Setup]:
-        """The best set-up of every system, tried with Poisson arrivals at what its first set-up can just do.
+        """The best set-up of every system, tried with Poisson arrivals at `SWEEP_LOADS`.
 
         Ours with static batching runs with the set-up of ours: they are to differ in nothing else.
         """
@@ -65,17 +72,18 @@ class Field:
         return chosen
 
     async def _best_setup(self, system: str, limit: float) -> Setup:
-        rate = 0.0
+        highest = 0.0
 
         async def judge(setup: Setup) -> float:
-            nonlocal rate
+            nonlocal highest
             async with AsyncExitStack() as stack:
                 entrant = await self._enter(system, setup, stack)
-                rate = rate or entrant.capacity.per_second
+                highest = highest or entrant.capacity.per_second
                 target = await self._connect(entrant.process, stack, seconds=limit)
-                result = await self._at(target, 1.0, rate, limit=limit, number=0)
-            score = _score(result, limit)
-            self._say(f"    {system}, {setup.describe()}: at {rate:.1f} calls/s {score:.3f}")
+                seconds = self._plan.sweep_seconds
+                rates = [load * highest for load in SWEEP_LOADS]
+                score = sum([_score(await self._at(target, rate, seconds, limit=limit), limit) for rate in rates])
+            self._say(f"    {system}, {setup.describe()}: up to {highest:.1f} calls/s {score / len(rates):.3f}")
             return score
 
         return await best_setup(system, beam_size=self._part.kind.beam_size, judge=judge)
@@ -90,18 +98,9 @@ class Field:
             limit = _limit(reference)
             targets = {each.system: await self._connect(each.process, stack, seconds=limit) for each in entrants}
             phases: dict[str, list[list[PhaseResult]]] = {each.system: [] for each in entrants}
-            for number in range(plan.rounds):
-                if number and time.monotonic() + (time.monotonic() - wall) / number > self._ends:
-                    self._say(f"{plan.search}: no time for round {number + 1}")
-                    break
-                for each in entrants:
-                    phases[each.system].append([])
-                for load in plan.loads:
-                    for each in entrants:
-                        send = targets[each.system]
-                        result = await self._at(send, load, load * reference.per_second, limit=limit, number=number)
-                        phases[each.system][-1].append(result)
-                        self._say_phase(each.system, result)
+            while len(phases[CTRANSLATE2]) < plan.rounds and self._has_time(phases[CTRANSLATE2], wall):
+                for system, added in (await self._round(targets, phases, reference.per_second, limit)).items():
+                    phases[system].append(added)
             results = [
                 SystemResult(
                     system=each.system,
@@ -114,6 +113,36 @@ class Field:
             ]
             share = others_cpu_share(others, others_cpu_seconds(), seconds=time.monotonic() - wall)
         return Comparison(search=plan.search, began=began, limit_seconds=limit, others_cpu_share=share, systems=results)
+
+    def _has_time(self, rounds: Sequence[object], began: float) -> bool:
+        """Whether another round as long as those since `began` fits into the budget."""
+        now = time.monotonic()
+        if not rounds or now + (now - began) / len(rounds) <= self._ends:
+            return True
+        self._say(f"{self._plan.search}: no time for round {len(rounds) + 1}")
+        return False
+
+    async def _round(
+        self,
+        targets: Mapping[str, Target],
+        before: Mapping[str, Sequence[Sequence[PhaseResult]]],
+        unit: float,
+        limit: float,
+    ) -> dict[str, list[PhaseResult]]:
+        """All servers at each load, a multiple of `unit`; in all rounds at the loads that a server had in the first."""
+        plan = self._plan
+        results: dict[str, list[PhaseResult]] = {system: [] for system in targets}
+        for place, load in enumerate(plan.loads):
+            for system, send in targets.items():
+                rounds = before[system]
+                if place >= len(rounds[0]) if rounds else _is_hopeless(results[system]):
+                    continue
+                rate = load * unit
+                seconds = max(plan.seconds, LEAST_CALLS / rate)
+                result = await self._at(send, rate, seconds, limit=limit, name=f"{load:g}", number=len(rounds))
+                results[system].append(result)
+                self._say_phase(system, result)
+        return results
 
     def _requests(self, number: int = 0) -> Iterator[Request]:
         return draw_requests([self._part], seed=self._plan.seed + number)
@@ -139,12 +168,13 @@ class Field:
         await target.wait_until_connected(timeout_seconds=CONNECT_SECONDS)
         return target
 
-    async def _at(self, target: Target, load: float, rate: float, *, limit: float, number: int) -> PhaseResult:
-        """One phase at `rate`, after a warm-up."""
-        seconds = self._plan.seconds
+    async def _at(
+        self, target: Target, rate: float, seconds: float, *, limit: float, name: str = "sweep", number: int = 0
+    ) -> PhaseResult:
+        """One phase at `rate` with the arrivals and texts of round `number`, after a warm-up."""
         phases = [
             Phase(name="warm-up", rate=rate, seconds=WARM_UP_SHARE * seconds, measured=False),
-            Phase(name=f"{load:g}", rate=rate, seconds=seconds),
+            Phase(name=name, rate=rate, seconds=seconds),
         ]
         arrivals = phased_arrivals(phases, seed=self._plan.seed + number)
         (result,) = await measure(target.send, phases, arrivals, self._requests(number), limit_seconds=limit)
@@ -160,11 +190,18 @@ class Field:
         )
 
 
+def _good_share(result: PhaseResult) -> float:
+    return result.summary.goodput_per_second * result.seconds / max(1, result.summary.calls)
+
+
+def _is_hopeless(results: Sequence[PhaseResult]) -> bool:
+    return bool(results) and _good_share(results[-1]) < HOPELESS
+
+
 def _score(result: PhaseResult, limit: float) -> float:
     """The share of good answers, less a little for slow ones so that two set-ups which lose nothing differ."""
-    summary = result.summary
-    slow = (summary.latency_milliseconds or {}).get("p95", 1e3 * limit)
-    return summary.goodput_per_second * result.seconds / max(1, summary.calls) - LATENCY_WEIGHT * slow / (1e3 * limit)
+    slow = (result.summary.latency_milliseconds or {}).get("p95", 1e3 * limit)
+    return _good_share(result) - LATENCY_WEIGHT * slow / (1e3 * limit)
 
 
 def _limit(reference: Capacity) -> float:

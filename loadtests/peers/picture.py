@@ -20,13 +20,15 @@ def write_picture(comparisons: Sequence[Comparison], path: Path) -> None:
     panels = figure.subplots(2, len(comparisons), squeeze=False)
     for column, comparison in enumerate(comparisons):
         goodput, latency = panels[0][column], panels[1][column]
+        most = 0.0
         for each in comparison.systems:
             offered = [phase.sent_per_second for phase in each.rounds[0]]
+            most = max(most, *offered)
             goodput.plot(offered, _goodputs(each), marker="o", color=COLOURS[each.system], label=each.system)
             for name, style in (("p50", "-"), ("p99", ":")):
                 label, colour = f"{each.system} {name}", COLOURS[each.system]
                 latency.plot(offered, _latencies(each, name), style, marker=".", color=colour, label=label)
-        goodput.plot([0, max(offered)], [0, max(offered)], color="#cccccc", linewidth=1, label="all that is offered")
+        goodput.plot([0, most], [0, most], color="#cccccc", linewidth=1, label="all that is offered")
         latency.axhline(1e3 * comparison.limit_seconds, color="black", linewidth=1, linestyle="--")
         latency.set_yscale("log")
         goodput.set_title(comparison.search, loc="left")

@@ -1,0 +1,100 @@
+"""Servers take turns at each rate; one that is drowned is not pushed further, in no round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from loadtests.measurement import PhaseResult
+from loadtests.peers.comparison import Plan
+from loadtests.peers.field import LEAST_CALLS, Field
+from loadtests.peers.systems import CTRANSLATE2, OURS, Models
+from loadtests.recorder import Call, Recorder
+from loadtests.target import Outcome, Target
+
+PLAN = Plan(
+    search="greedy",
+    systems=[OURS, CTRANSLATE2],
+    loads=[0.1, 1.0, 2.0, 3.0],
+    rounds=2,
+    seconds=10.0,
+    sweep_seconds=5.0,
+    in_flight=64,
+    source="zh",
+    target="en",
+    seed=0,
+    budget_seconds=1000.0,
+)
+MODELS = Models(bundle=Path("b"), checkpoint=Path("c"), converted=Path("m"), python=Path("python"))
+CARRIED = {OURS: 30.0, CTRANSLATE2: 9.0}
+"""Calls a second that each server can do; of more it answers none in time."""
+
+
+class Servers(Field):
+    """Answers all or nothing; the targets are names."""
+
+    def __init__(self) -> None:
+        super().__init__(MODELS, PLAN, ("one", "two"), lambda line: None)
+        self.asked: list[tuple[str, float, float]] = []
+
+    async def _at(
+        self, target: Target, rate: float, seconds: float, *, limit: float, name: str = "sweep", number: int = 0
+    ) -> PhaseResult:
+        system = cast(str, target)
+        self.asked.append((system, rate, seconds))
+        recorder = Recorder(limit_seconds=limit)
+        outcome = Outcome(status="OK" if rate <= CARRIED[system] else "DEADLINE_EXCEEDED")
+        for _ in range(round(rate * seconds)):
+            recorder.add(Call(intended=0.0, sent=0.0, ended=0.5 * limit, outcome=outcome))
+        return PhaseResult(
+            name=name,
+            offered_per_second=rate,
+            seconds=seconds,
+            summary=recorder.summary(seconds=seconds),
+            generator_cpu_share=0.1,
+            others_cpu_share=0.0,
+            invalid=None,
+        )
+
+
+@pytest.fixture(name="targets")
+def fixture_targets() -> dict[str, Target]:
+    """By name."""
+    return {system: cast(Target, system) for system in PLAN.systems}
+
+
+async def test_a_drowned_server_is_not_pushed_further_in_any_round(targets: dict[str, Target]) -> None:
+    """It is tried at the first rate that it does not carry, and every round has the same rates."""
+    servers = Servers()
+    rounds: dict[str, list[list[PhaseResult]]] = {system: [] for system in targets}
+    for _ in range(PLAN.rounds):
+        for system, results in (await servers._round(targets, rounds, 10.0, 1.0)).items():
+            rounds[system].append(results)
+    names = {system: [[phase.name for phase in phases] for phases in done] for system, done in rounds.items()}
+    assert names == {OURS: [["0.1", "1", "2", "3"]] * 2, CTRANSLATE2: [["0.1", "1"]] * 2}
+    assert [system for system, _, _ in servers.asked[:5]] == [OURS, CTRANSLATE2, OURS, CTRANSLATE2, OURS]
+
+
+async def test_a_low_rate_is_kept_up_until_enough_calls_were_sent(targets: dict[str, Target]) -> None:
+    """A median of a dozen calls would say nothing."""
+    servers = Servers()
+    await servers._round(targets, {system: [] for system in targets}, 10.0, 1.0)
+    assert all(rate * seconds >= LEAST_CALLS and seconds >= PLAN.seconds for _, rate, seconds in servers.asked)
+
+
+async def test_a_setup_must_do_well_at_every_rate_of_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep begins far below what the first set-up does in a closed loop, which no open loop may reach."""
+    servers = Servers()
+
+    async def enter(*_: object) -> object:
+        return type("Entrant", (), {"process": None, "capacity": type("C", (), {"per_second": 36.0})})
+
+    async def connect(*_: object, **__: object) -> Target:
+        return cast(Target, CTRANSLATE2)
+
+    monkeypatch.setattr(servers, "_enter", enter)
+    monkeypatch.setattr(servers, "_connect", connect)
+    await servers._best_setup(CTRANSLATE2, 1.0)
+    assert [rate for _, rate, _ in servers.asked[:4]] == [9.0, 18.0, 27.0, 36.0]
