@@ -14,6 +14,8 @@ from service.runtime.memory import wide_blocks
 
 _GRAIN = 8
 """The number of places a step reads is rounded up to this, so that few shapes occur; an unused place costs little."""
+_FEW_BLOCKS = (1, 2, 4)
+"""An unused wide block costs as much as its four rows would, so fewer are read where few are in use."""
 
 
 class SentenceMap:
@@ -85,11 +87,11 @@ class SentenceMap:
         places = self._narrow_of[slots]
         narrow = np.flatnonzero(places >= 0)
         places = places[narrow]
-        self.narrow_count = self._count(places, len(self.narrow_rows))
+        self.narrow_count = self._count(places, most=len(self.narrow_rows))
         self.narrow_rows[: self.narrow_count] = 0
         self.narrow_rows[places] = narrow
         self.lane[narrow] = places
-        self.wide_count = self._count(self._blocks_of[:0], len(self.wide_rows))
+        self.wide_count = self._count(self._blocks_of[:0], most=len(self.wide_rows))
         self.wide_rows[: self.wide_count] = 0
         if len(narrow) < len(slots):
             self._arrange_wide(slots, np.flatnonzero(self._narrow_of[slots] < 0))
@@ -101,15 +103,16 @@ class SentenceMap:
         rank = np.arange(len(rows)) - first_of_owner
         blocks = self._blocks_of[owners, rank // LANES]
         used = self._blocks_of[np.unique(owners)]
-        self.wide_count = self._count(used, len(self.wide_rows))
+        self.wide_count = self._count(used, most=len(self.wide_rows), few=_FEW_BLOCKS)
         self.wide_rows[: self.wide_count] = 0
         self.wide_rows[blocks, rank % LANES] = rows
         self.lane[rows] = self.narrow_count + blocks * LANES + rank % LANES
 
-    def _count(self, used: npt.NDArray[np.int64], most: int) -> int:
+    def _count(self, used: npt.NDArray[np.int64], *, most: int, few: tuple[int, ...] = ()) -> int:
         """How many places a step reads when it needs those in `used`: at least one, as the graph wants."""
         if self._all_places:
             return most
         if not used.size:
             return 1
-        return min(-(-(int(used.max()) + 1) // _GRAIN) * _GRAIN, most)
+        needed = int(used.max()) + 1
+        return min(next((count for count in few if count >= needed), -(-needed // _GRAIN) * _GRAIN), most)

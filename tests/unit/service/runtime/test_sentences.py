@@ -93,3 +93,14 @@ def test_places_are_arranged_anew_when_a_slot_gets_another_sentence() -> None:
     places.arrange([0, 1])
     assert owner_by_lane(places, 2) == [0, 1]
     assert places.narrow_lengths[places.lane[0]] == 5
+
+
+def test_few_beams_read_few_blocks() -> None:
+    """One sentence with four beams reads one block, whatever there is room for; many read a multiple of eight."""
+    places = SentenceMap(fake_runner.limits(row_slots=64))
+    counts = []
+    for slot in range(10):
+        places.open(slot, lanes=4, length=3)
+        places.arrange([each for each in range(slot + 1) for _ in range(4)])
+        counts.append(places.wide_count)
+    assert counts == [1, 2, 4, 4, 8, 8, 8, 8, 16, 16]
