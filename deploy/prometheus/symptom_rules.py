@@ -124,7 +124,7 @@ def model_health() -> list[Rule]:
             f"{by} (rate(dragoman_fallbacks_total[30m])) / {sentences} > 0.05",
             severity="ticket",
             lasting="30m",
-            summary="Model {{ $labels.model }} repeats itself in {{ $value | humanizePercentage }} of sentences",
+            summary="Model {{ $labels.model }} loops or finds no end in {{ $value | humanizePercentage }} of sentences",
         ),
         alert(
             "DragomanModelTruncates",

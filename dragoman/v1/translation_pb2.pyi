@@ -94,7 +94,7 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_EOS: _FinishReason.ValueType  # 1
     """The model ended the sentence."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """The limit on output tokens was reached: the translation is cut off."""
+    """The limit on output tokens, or that of a guard (see `Fallback`), was reached: the translation is cut off."""
     FINISH_REASON_COPIED: _FinishReason.ValueType  # 3
     """Nothing in it that the model can read (only emoji, say, or control characters): copied as it was."""
 
@@ -106,7 +106,7 @@ FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_EOS: FinishReason.ValueType  # 1
 """The model ended the sentence."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""The limit on output tokens was reached: the translation is cut off."""
+"""The limit on output tokens, or that of a guard (see `Fallback`), was reached: the translation is cut off."""
 FINISH_REASON_COPIED: FinishReason.ValueType  # 3
 """Nothing in it that the model can read (only emoji, say, or control characters): copied as it was."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
@@ -153,7 +153,14 @@ class _FallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallback.Val
     """It was not."""
     FALLBACK_REPETITION: _Fallback.ValueType  # 1
     """The first output said the same over and over, and far more often than its source; the answer is that output up to
-    its first repetition, decoded on with a ban on repeated 3-grams.
+    its first repetition, decoded on as for FALLBACK_LENGTH.
+    """
+    FALLBACK_LENGTH: _Fallback.ValueType  # 2
+    """The first output did not say the same over and over, but was far too long for its source: longer than any translation
+    is; or clearly longer than usual, and cut off by the output limit or chosen with very low scores. The answer is that
+    output as far as its length was usual, or to its first repetition, decoded on with a ban on repeated 3-grams and a
+    limit on its length; where that limit ends it, `finish_reason` is FINISH_REASON_LENGTH. The tokens that were kept count
+    as 0 in `score` and `token_scores`.
     """
 
 class Fallback(_Fallback, metaclass=_FallbackEnumTypeWrapper):
@@ -163,7 +170,14 @@ FALLBACK_UNSPECIFIED: Fallback.ValueType  # 0
 """It was not."""
 FALLBACK_REPETITION: Fallback.ValueType  # 1
 """The first output said the same over and over, and far more often than its source; the answer is that output up to
-its first repetition, decoded on with a ban on repeated 3-grams.
+its first repetition, decoded on as for FALLBACK_LENGTH.
+"""
+FALLBACK_LENGTH: Fallback.ValueType  # 2
+"""The first output did not say the same over and over, but was far too long for its source: longer than any translation
+is; or clearly longer than usual, and cut off by the output limit or chosen with very low scores. The answer is that
+output as far as its length was usual, or to its first repetition, decoded on with a ban on repeated 3-grams and a
+limit on its length; where that limit ends it, `finish_reason` is FINISH_REASON_LENGTH. The tokens that were kept count
+as 0 in `score` and `token_scores`.
 """
 Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
 
@@ -717,7 +731,9 @@ class Translation(_message.Message):
     text: _builtins.str
     """The best translation, with the white space of the content between its sentences."""
     truncated: _builtins.bool
-    """Whether any sentence was stopped by `max_output_tokens` before its translation ended."""
+    """Whether any sentence was stopped by `max_output_tokens`, or by the limit of a guard (see `Fallback`), before its
+    translation ended.
+    """
     unknown_character_count: _builtins.int
     """Source characters that the model has no token for, over all sentences."""
     split_piece_count: _builtins.int

@@ -183,8 +183,11 @@ def _notes(translation: pb.Translation) -> list[str]:
         notes.append(f"{translation.unknown_character_count} characters are unknown to the model")
     if translation.split_piece_count:
         notes.append(f"too long for one piece; cut into {translation.split_piece_count}")
-    if translation.fallback_count:
-        notes.append(f"{translation.fallback_count} sentences were decoded again with a guard")
+    fallbacks = [sentence.fallback for sentence in translation.sentences]
+    if looped := fallbacks.count(pb.FALLBACK_REPETITION):
+        notes.append(f"{looped} sentences repeated themselves and were decoded again with a guard")
+    if endless := fallbacks.count(pb.FALLBACK_LENGTH):
+        notes.append(f"{endless} sentences became far too long and were decoded again with a guard")
     return notes
 
 

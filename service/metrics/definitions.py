@@ -96,7 +96,7 @@ class Metrics:
         self.truncations = self._counter("truncations", "Sentences stopped by the output limit.", MODEL)
         self.unknown_characters = self._counter("unknown_characters", "Source characters without a token.", MODEL)
         self.split_pieces = self._counter("split_pieces", "Pieces of sentences that were too long.", MODEL)
-        self.fallbacks = self._counter("fallbacks", "Sentences decoded again with a guard.", MODEL)
+        self.fallbacks = self._counter("fallbacks", "Sentences decoded again with a guard.", ("model", "reason"))
         self.cache_lookups = self._counter(
             "cache_lookups", "Sentences of answered calls that may come from the cache.", ("model", "result")
         )

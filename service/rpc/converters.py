@@ -14,6 +14,7 @@ from service.translator import (
     Alignment,
     Boundary,
     CallTimings,
+    Fallback,
     ModelCatalogue,
     SentenceEnd,
     SentenceTranslation,
@@ -48,6 +49,11 @@ _BOUNDARIES = {
     Boundary.CLAUSE: pb.BOUNDARY_CLAUSE,
     Boundary.WORD: pb.BOUNDARY_WORD,
     Boundary.CHARACTER: pb.BOUNDARY_CHARACTER,
+}
+_FALLBACKS = {
+    None: pb.FALLBACK_UNSPECIFIED,
+    Fallback.REPETITION: pb.FALLBACK_REPETITION,
+    Fallback.LENGTH: pb.FALLBACK_LENGTH,
 }
 _PRECISIONS = {"fp32": pb.PRECISION_FP32, "fp16": pb.PRECISION_FP16, "int8": pb.PRECISION_INT8}
 
@@ -196,7 +202,7 @@ def _sentence(sentence: SentenceTranslation) -> pb.Sentence:
         boundary=_BOUNDARIES[sentence.boundary],
         unknown_character_count=sentence.unknown_character_count,
         unknown_output_count=sentence.unknown_output_count,
-        fallback=pb.FALLBACK_REPETITION if sentence.guarded else pb.FALLBACK_UNSPECIFIED,
+        fallback=_FALLBACKS[sentence.fallback],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.metrics import Metrics, exemplar
 from service.rpc.call import Call
-from service.translator import SentenceEnd, TranslationResult
+from service.translator import Fallback, SentenceEnd, TranslationResult
 
 BULK_METHOD = "TranslateBulk"
 """One call without end: its items are counted, not traced one by one."""
@@ -39,5 +39,7 @@ def _record_leg(metrics: Metrics, trace: dict[str, str] | None, result: Translat
         truncated = sum(sentence.end is SentenceEnd.LENGTH for sentence in translation.sentences)
         metrics.truncations.labels(model).inc(truncated)
         metrics.unknown_characters.labels(model).inc(translation.unknown_character_count)
-        metrics.fallbacks.labels(model).inc(translation.fallback_count)
+        for reason in Fallback:
+            count = sum(sentence.fallback is reason for sentence in translation.sentences)
+            metrics.fallbacks.labels(model, reason.value).inc(count)
         metrics.split_pieces.labels(model).inc(translation.split_piece_count)

@@ -6,6 +6,7 @@ from service.translator.catalogue import LanguagePair, Leg, ModelCatalogue, Rout
 from service.translator.translation import (
     Alignment,
     CallTimings,
+    Fallback,
     Pivot,
     SentenceEnd,
     SentenceTranslation,
@@ -25,6 +26,7 @@ __all__ = [
     "Boundary",
     "CallTimings",
     "DecodingCache",
+    "Fallback",
     "LanguagePair",
     "Leg",
     "ModelCatalogue",

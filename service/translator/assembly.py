@@ -11,7 +11,6 @@ from service.tokenizer import Tokenizer
 from service.translator.catalogue import LanguagePair
 from service.translator.decoding import JobResult
 from service.translator.preparation import WORD_START, Piece, PreparedContent
-from service.translator.repetition import first_repeat
 from service.translator.translation import (
     Alignment,
     SentenceEnd,
@@ -90,7 +89,7 @@ def _translated(piece: Piece, ended: JobResult, start: int, text: str, tokenizer
         hypotheses=tuple(TextHypothesis(text=tokenizer.decode(one.ids), score=one.score) for one in several),
         unknown_character_count=piece.encoding.unknown_count,
         unknown_output_count=best.ids.count(tokenizer.unk_id),
-        guarded=ended.guarded,
+        fallback=ended.fallback,
     )
 
 
@@ -149,15 +148,14 @@ def _target_tokens(ids: Sequence[int], start: int, tokenizer: Tokenizer) -> tupl
     return tuple(tokens)
 
 
-def settled_text(ids: Sequence[int], tokenizer: Tokenizer, pair: LanguagePair) -> str:
+def settled_text(ids: Sequence[int], firm: int, tokenizer: Tokenizer, pair: LanguagePair) -> str:
     """The text of a running hypothesis as far as nothing will change it; further tokens only add to it.
 
     Held back are the last word, which may not be finished (the last token in languages that write no spaces), and
-    everything from the first repetition on, which may turn out to be a loop.
+    everything beyond the first `firm` tokens, which a second decoding may write otherwise.
     """
     settled = max(len(ids) - 1, 0)
     if is_spaced(pair.target):
         while settled > 0 and not tokenizer.target_piece(ids[settled]).startswith(WORD_START):
             settled -= 1
-    repeat = first_repeat(ids)
-    return tokenizer.decode(ids[: settled if repeat is None else min(settled, repeat)])
+    return tokenizer.decode(ids[: min(settled, firm)])

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from service.engine import DecodingOptions, DecodingResult, Priority
 from service.errors import EngineError, OverloadedError
 from service.translator.catalogue import ServedModel
-from service.translator.repetition import GUARD_NGRAM_SIZE, first_repeat, is_looping
+from service.translator.runaway import find_runaway, firm_length, guarded_options
 from service.translator.sharing import Origin, PendingDecoding, SharedDecoding
+from service.translator.translation import Fallback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,10 @@ class DecodingJob:
 
     source_ids: tuple[int, ...]
     options: DecodingOptions
+
+    def firm_length(self, ids: Sequence[int]) -> int:
+        """How many of `ids`, its output so far, stay even if it is decoded again."""
+        return firm_length(ids, len(self.source_ids), len(self.options.target_prefix))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +38,11 @@ class JobTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """Job `index` has ended; `guarded` if it was decoded twice, as its first result repeated itself. `origin` is that
-    of the decoding which counts."""
+    """Job `index` has ended; with a `fallback` it was decoded twice. `origin` is that of the decoding which counts."""
 
     index: int
     result: DecodingResult
-    guarded: bool
+    fallback: Fallback | None
     origin: Origin
 
 
@@ -78,7 +82,7 @@ class DecodingRun:
         self._wants_tokens = wants_tokens
         self._next = 0
         self._again: dict[int, DecodingJob] = {}
-        self._guarded: set[int] = set()
+        self._fallbacks: dict[int, Fallback] = {}
         self._pending: dict[int, PendingDecoding] = {}
         self._events: asyncio.Queue[JobTokens | _JobEnded] = asyncio.Queue()
 
@@ -112,14 +116,15 @@ class DecodingRun:
             del event, error  # see `events`
 
     def _guard(self, index: int, result: DecodingResult, origin: Origin) -> JobResult | None:
-        """The job's result; None if it repeats itself, and is to be decoded once more with a guard."""
-        guarded = index in self._guarded
-        job, best = self._jobs[index], result.hypotheses[0].ids
-        kept = first_repeat(best)
-        if guarded or kept is None or not is_looping(best, job.source_ids):
-            return JobResult(index=index, result=result, guarded=guarded, origin=origin)
-        self._guarded.add(index)
-        options = replace(job.options, no_repeat_ngram_size=GUARD_NGRAM_SIZE, target_prefix=best[:kept])
+        """The job's result; None if it has run away, and is to be decoded once more with a guard."""
+        job, best = self._jobs[index], result.hypotheses[0]
+        earlier = self._fallbacks.get(index)
+        found = None if earlier else find_runaway(best, job.source_ids, len(job.options.target_prefix))
+        if found is None:
+            return JobResult(index=index, result=result, fallback=earlier, origin=origin)
+        self._fallbacks[index] = found
+        limit = self._model.max_target_tokens
+        options = guarded_options(job.options, best.ids, len(job.source_ids), limit=limit)
         self._again[index] = replace(job, options=options)
         return None
 

@@ -103,7 +103,7 @@ def _sentence(first: SentenceTranslation, second: Translation, target_span: Span
         hypotheses=tuple(replace(each, score=first.score + each.score) for each in second.hypotheses),
         unknown_character_count=first.unknown_character_count + second.unknown_character_count,
         unknown_output_count=sum(each.unknown_output_count for each in second.sentences),
-        guarded=first.guarded or second.fallback_count > 0,
+        fallback=next((each.fallback for each in (first, *second.sentences) if each.fallback is not None), None),
     )
 
 

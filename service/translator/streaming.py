@@ -24,9 +24,9 @@ class DeltaBuilder:
         }
         self._gap = gap_before(content, 0, pair)
 
-    def add_tokens(self, index: int, ids: tuple[int, ...]) -> None:
-        """Piece `index` has these tokens so far."""
-        self._settled[index] = settled_text(ids, self._tokenizer, self._pair)
+    def add_tokens(self, index: int, ids: tuple[int, ...], firm: int) -> None:
+        """Piece `index` has these tokens so far, the first `firm` of which stay."""
+        self._settled[index] = settled_text(ids, firm, self._tokenizer, self._pair)
 
     def add_result(self, index: int, ids: tuple[int, ...]) -> None:
         """Piece `index` has ended with these tokens."""

@@ -59,6 +59,14 @@ class SentenceEnd(Enum):
     COPIED = "copied"
 
 
+class Fallback(Enum):
+    """Why a sentence was decoded a second time, with a guard: its first output said the same over and over, or was far
+    too long for its source."""
+
+    REPETITION = "repetition"
+    LENGTH = "length"
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Code points [start, end) of a string."""
@@ -94,10 +102,7 @@ class TextHypothesis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentenceTranslation:
-    """One sentence, or one piece of a sentence that was cut; spans count code points of content and translation.
-
-    `guarded` says that it was decoded twice, the second time with a ban on repetitions.
-    """
+    """One sentence, or one piece of a sentence that was cut; spans count code points of content and translation."""
 
     source_span: Span
     target_span: Span
@@ -109,7 +114,7 @@ class SentenceTranslation:
     hypotheses: tuple[TextHypothesis, ...] = ()
     unknown_character_count: int = 0
     unknown_output_count: int = 0
-    guarded: bool = False
+    fallback: Fallback | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +127,7 @@ class Translation:
 
     @property
     def truncated(self) -> bool:
-        """Whether any sentence was stopped by the output limit."""
+        """Whether any sentence was stopped by the output limit, or that of a guard."""
         return any(sentence.end is SentenceEnd.LENGTH for sentence in self.sentences)
 
     @property
@@ -133,7 +138,7 @@ class Translation:
     @property
     def fallback_count(self) -> int:
         """Sentences decoded a second time with a guard."""
-        return sum(sentence.guarded for sentence in self.sentences)
+        return sum(sentence.fallback is not None for sentence in self.sentences)
 
     @property
     def split_piece_count(self) -> int:

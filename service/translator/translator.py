@@ -152,7 +152,7 @@ class Translator:
             async for event in events:
                 piece = work.places[event.index][1]
                 if isinstance(event, JobTokens):
-                    deltas.add_tokens(piece, event.ids)
+                    deltas.add_tokens(piece, event.ids, work.jobs[event.index].firm_length(event.ids))
                 else:
                     results[event.index] = event
                     deltas.add_result(piece, event.result.hypotheses[0].ids)

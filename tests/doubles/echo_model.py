@@ -70,7 +70,8 @@ def tiny_tokenizer_files() -> dict[str, bytes]:
 
 class EchoRunner:
     """Its decoder says the source tokens again, one a step, then EOS. `gate` closed makes every step wait;
-    `looping`, it says the fourth to eighth tokens over and over, unless they are banned."""
+    `looping`, it says the fourth to eighth tokens over and over, unless they are banned; with `rambles_until` it says
+    others in the place of the fourth and all after it, never one twice, `ramble_log_prob` each, and ends there."""
 
     def __init__(self, tokenizer: Tokenizer, *, row_slots: int = 8) -> None:
         size = tokenizer.vocabulary_size
@@ -78,6 +79,8 @@ class EchoRunner:
         self.gate.set()
         self.failing = False
         self.looping = False
+        self.rambles_until = 0
+        self.ramble_log_prob = -0.1
         self.steps = 0
         self.limits = ModelLimits(
             row_slots=row_slots,
@@ -93,6 +96,8 @@ class EchoRunner:
         )
         self._sources: dict[int, list[int]] = {}
         self._special = {tokenizer.target_token_id(token) for token in tokenizer.target_tokens}
+        silent = self._special | {tokenizer.eos_id, tokenizer.pad_id, tokenizer.unk_id}
+        self._words = [index for index in range(size) if index not in silent]
 
     def encode(self, sources: Many[IntArray], slots: Many[int], lanes: Many[int]) -> None:
         """Keep the sources."""
@@ -118,8 +123,12 @@ class EchoRunner:
         for row, (slot, past) in enumerate(zip(batch.sentence_slots, batch.past_lengths, strict=True)):
             source = self._sources[int(slot)]
             place = 3 + (int(past) - 3) % 5 if self.looping and past >= 3 else int(past)
-            log_probs[row, self.limits.eos_id] = -2.0
-            log_probs[row, source[min(place, len(source) - 1)]] = -0.1
+            log_probs[row, self.limits.eos_id] = -9.0 if past < self.rambles_until else -2.0
+            if 3 <= past < self.rambles_until:
+                log_probs[row, self._words[7 * int(past) % len(self._words)]] = self.ramble_log_prob
+            else:
+                ended = 3 <= self.rambles_until <= past
+                log_probs[row, self.limits.eos_id if ended else source[min(place, len(source) - 1)]] = -0.1
         log_probs[batch.bans[:, 0], batch.bans[:, 1]] = -np.inf
         best = np.argsort(-log_probs, axis=1, kind="stable")[:, : batch.best]
         return StepOutput(

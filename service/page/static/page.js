@@ -98,7 +98,9 @@ function notesOf(translation, timings) {
   if (translation.truncated) notes.push("Cut off at the limit of output tokens.");
   if (translation.unknownCharacterCount) notes.push(`${translation.unknownCharacterCount} characters the model does not know.`);
   if (translation.splitPieceCount) notes.push("A sentence was too long and was cut into pieces.");
-  if (translation.fallbackCount) notes.push("Decoded again with a guard against repetition.");
+  const fallbacks = (translation.sentences ?? []).map((sentence) => sentence.fallback);
+  if (fallbacks.includes("FALLBACK_REPETITION")) notes.push("Repeated itself; decoded again with a guard.");
+  if (fallbacks.includes("FALLBACK_LENGTH")) notes.push("Became far too long; decoded again with a guard.");
   if (timings.cachedSentenceCount) notes.push("Answered from the cache.");
   return notes;
 }

@@ -12,6 +12,7 @@ import pytest
 
 from service.errors import InvalidInputError, NotFoundError
 from service.translator import (
+    Fallback,
     LanguagePair,
     ModelCatalogue,
     SentenceEnd,
@@ -94,6 +95,19 @@ async def test_nothing_that_happened_on_the_way_is_lost(translator: Translator, 
     assert unknown.unknown_character_count >= 2
     short = (await translate(translator, request("I love you.", max_output_tokens=3))).translations[0]
     assert short.truncated
+
+
+async def test_a_fallback_of_either_model_is_told(models: list[ServedModel]) -> None:
+    """With its reason."""
+    runner = EchoRunner(tiny_tokenizer())
+    runner.rambles_until = 1000
+    rambling = replace(echo_model(tiny_tokenizer(), runner=runner), pairs=models[0].pairs)
+    rambling.engine.start()
+    for route in ([rambling, models[1]], [models[0], replace(rambling, pairs=models[1].pairs)]):
+        answer = await translate(Translator(ModelCatalogue(route), TranslatorLimits()), request("I love you."))
+        assert answer.translations[0].sentences[0].fallback is Fallback.LENGTH
+        assert answer.translations[0].truncated
+    await asyncio.to_thread(rambling.engine.shutdown, grace_seconds=1.0)
 
 
 async def test_hypotheses_are_those_of_the_second_model(translator: Translator) -> None:

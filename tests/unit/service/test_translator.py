@@ -20,6 +20,7 @@ from service.errors import (
 )
 from service.segmentation import Boundary, Segment
 from service.translator import (
+    Fallback,
     ModelCatalogue,
     SentenceEnd,
     TextDelta,
@@ -296,6 +297,7 @@ async def test_a_failed_step_is_an_engine_error_without_details(translator: Tran
 
 
 LOOPED = "The quick brown fox jumps over the lazy dog."
+SHORT = "We are fine."
 
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 2}, {"return_alignments": True, "return_token_scores": True}])
@@ -308,9 +310,9 @@ async def test_a_loop_is_decoded_again_with_a_guard_and_told(
     translation = result.translations[0]
     assert (translation.fallback_count, translation.truncated) == (1, False)
     looped = translation.sentences[1]
-    assert looped.guarded
+    assert looped.fallback is Fallback.REPETITION
     assert looped.end is SentenceEnd.EOS
-    assert not translation.sentences[0].guarded
+    assert translation.sentences[0].fallback is None
     assert len(translation.text) < 3 * len(LOOPED)
     if looped.alignment is not None:
         assert len(looped.token_scores) == len(looped.alignment.target_tokens)
@@ -327,6 +329,89 @@ async def test_a_streamed_loop_equals_the_unary_answer(
     assert result.translations[0].fallback_count == 1
     assert "".join(deltas) == result.translations[0].text
     assert result.translations == (await translate(translator, asked)).translations
+
+
+def rambling(runner: EchoRunner, sentence: str, *, log_prob: float) -> int:
+    """Makes the runner ramble for three times the tokens of `sentence` and 18 more; the tokens of `sentence`."""
+    tokens = len(tiny_tokenizer().encode(sentence, ">>de<<").ids)
+    runner.rambles_until, runner.ramble_log_prob = 3 * tokens + 18, log_prob
+    return tokens
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"beam_size": 2}, {"beam_size": 3, "num_hypotheses": 2}, {"temperature": 0.01, "seed": 1}]
+)
+@pytest.mark.parametrize("max_output_tokens", [None, 60])
+async def test_an_output_without_an_end_is_decoded_again_with_a_limit_and_told(
+    translator: Translator, runner: EchoRunner, options: dict[str, Any], max_output_tokens: int | None
+) -> None:
+    """The answer begins as the first one did, is cut off where it is clearly too long, and says both."""
+    tokens = rambling(runner, SHORT, log_prob=-3.0)
+    asked = request(SHORT, return_token_scores=True, max_output_tokens=max_output_tokens, **options)
+    translation = (await translate(translator, asked)).translations[0]
+    sentence = translation.sentences[0]
+    assert (sentence.fallback, sentence.end) == (Fallback.LENGTH, SentenceEnd.LENGTH)
+    assert (translation.fallback_count, translation.truncated) == (1, True)
+    assert len(sentence.token_scores) == 2 * tokens + 16
+    assert len(translation.hypotheses) == (2 if "num_hypotheses" in options else 0)
+    runner.ramble_log_prob = -0.1
+    confident = (await translate(translator, asked)).translations[0]
+    assert (confident.fallback_count, confident.truncated) == (0, False)
+    assert len(confident.sentences[0].token_scores) == 3 * tokens + 19
+    assert confident.text.startswith(translation.text)
+
+
+async def test_a_confident_output_without_an_end_is_caught_too(translator: Translator, runner: EchoRunner) -> None:
+    """By its length alone, or where only the model's limit ended it."""
+    tokens = rambling(runner, SHORT, log_prob=-0.1)
+    for end in (3 * tokens + 21, 1000):
+        runner.rambles_until = end
+        translation = await translate_one(translator, SHORT)
+        assert translation.sentences[0].fallback is Fallback.LENGTH
+
+
+async def test_a_limit_of_the_callers_is_kept_and_its_prefix_does_not_count(
+    translator: Translator, runner: EchoRunner
+) -> None:
+    """Cut off by the caller at an ordinary length is no runaway; what the caller wrote begins the second answer too."""
+    tokens = rambling(runner, SHORT, log_prob=-3.0)
+    short = await translate_one(translator, SHORT, max_output_tokens=tokens + 10)
+    assert (short.fallback_count, short.truncated) == (0, True)
+    prefix = "Pack my box"
+    given = len(tiny_tokenizer().encode_targets([prefix])[0]) - 1
+    asked = {"target_prefix": prefix, "return_token_scores": True}
+    runner.rambles_until = given + 2 * tokens + 16
+    assert (await translate_one(translator, SHORT, **asked)).fallback_count == 0
+    runner.rambles_until += 1
+    translation = await translate_one(translator, SHORT, **asked)
+    assert translation.text.startswith(prefix)
+    assert translation.fallback_count == 1
+    assert len(translation.sentences[0].token_scores) == given + 2 * tokens + 16
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 2}, {"temperature": 2.0, "seed": 1}, {"target_prefix": "We"}])
+@pytest.mark.parametrize("target", ["de", "zh"])
+async def test_a_streamed_output_without_an_end_equals_the_unary_answer(
+    translator: Translator, runner: EchoRunner, options: dict[str, Any], target: str
+) -> None:
+    """Nothing that might be taken back was sent."""
+    rambling(runner, SHORT, log_prob=-3.0)
+    asked = request(f"{SHORT}\n{SHORT}", target=target, **options)
+    deltas, result = await collect(translator, asked)
+    assert result.translations[0].fallback_count > 0
+    assert "".join(deltas) == result.translations[0].text
+    assert result.translations == (await translate(translator, asked)).translations
+
+
+async def test_a_second_draw_without_a_seed_takes_nothing_back(translator: Translator, runner: EchoRunner) -> None:
+    """The second decoding draws other tokens, after those that a stream may have sent."""
+    rambling(runner, SHORT, log_prob=-3.0)
+    fallbacks = 0
+    for _ in range(10):
+        deltas, result = await collect(translator, request(SHORT, temperature=1.0))
+        assert "".join(deltas) == result.translations[0].text
+        fallbacks += result.translations[0].fallback_count
+    assert fallbacks > 0
 
 
 async def collect(translator: Translator, asked: TranslationRequest) -> tuple[list[str], TranslationResult]:
