@@ -13,9 +13,10 @@ from exporter.__main__ import main
 from exporter.beam import BeamAnswer
 from exporter.beam_proof import BEAM_SIZE, BeamProof, spread
 from exporter.export import export
-from exporter.export_options import ExportOptions, check_options
+from exporter.export_options import PROOF_SENTENCES, ExportOptions, check_options
+from exporter.probes import ask, probe_texts
 from exporter.serving import Answers, BundleEngine
-from exporter.sources import Corrections
+from exporter.sources import Corrections, read_checkpoint
 from service.engine import DecodingOptions
 from service.errors import ConfigError, ExportError
 from tests.doubles.marian_checkpoints import VARIANTS, make_checkpoint
@@ -110,6 +111,16 @@ def test_beams_that_are_not_the_references_leave_no_bundle(
     command = ["verify", "--bundle", str(tiny_bundle), "--sentences", "8", "--threads", "1"]
     assert main([*command, "--checkpoint", str(tiny_checkpoint)]) == 2
     assert main([*command, "--checkpoint", str(tiny_checkpoint), "--beams", "0"]) == 0
+
+
+def test_a_default_export_is_proved_on_one_token_and_on_full_length(repository: Path) -> None:
+    """200 sentences, the first a target token, one token and EOS, the last as long as the model takes."""
+    directory = repository / "models" / "en-defres"
+    checkpoint, tokenizer = read_checkpoint(directory, Corrections())
+    longest = checkpoint.model.config.max_positions
+    texts = probe_texts(directory, count=PROOF_SENTENCES, max_tokens=longest)
+    lengths = [len(source) for source in ask(checkpoint, tokenizer, texts).sources]
+    assert (len(lengths), lengths[0], lengths[-1]) == (200, 3, longest)
 
 
 def test_a_share_of_others_is_refused_in_fp32_and_told_in_int8() -> None:
