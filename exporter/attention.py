@@ -20,10 +20,13 @@ class KeysValues(NamedTuple):
 
 
 class PastKeysValues:
-    """Keys and values of the positions so far, in memory for ``capacity`` of them: appending copies only the new."""
+    """Keys and values of the positions so far, in memory for ``capacity`` of them: appending copies only the new.
 
-    def __init__(self, like: Tensor, *, heads: int, capacity: int, head_size: int) -> None:
-        self._keys = like.new_empty(like.shape[0], heads, capacity, head_size)
+    Heads, their size and the type are those of ``like`` (B, H, S, K).
+    """
+
+    def __init__(self, like: Tensor, *, rows: int, capacity: int) -> None:
+        self._keys = like.new_empty(rows, like.shape[1], capacity, like.shape[3])
         self._values = torch.empty_like(self._keys)
         self._length = 0
 
@@ -35,9 +38,10 @@ class PastKeysValues:
         return KeysValues(self._keys[:, :, : self._length], self._values[:, :, : self._length])
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with ``rows`` (N) of the batch only."""
+        """Go on with ``rows`` (N) of the batch only, some of them perhaps more than once."""
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
         for stored in (self._keys, self._values):
-            stored[: len(rows), :, : self._length] = stored[rows, :, : self._length]
+            stored[moved, :, : self._length] = stored[rows[moved], :, : self._length]
         self._keys, self._values = self._keys[: len(rows)], self._values[: len(rows)]
 
 

@@ -95,7 +95,10 @@ class DecoderLayer(nn.Module):
         return_weights: bool = False,
         return_cross_weights: bool = False,
     ) -> DecoderLayerOutput:
-        """Map states (B, T, D); with ``past``, T is 1, and the new position joins it and sees all of it."""
+        """Map states (B, T, D); with ``past``, T is 1, and the new position joins it and sees all of it.
+
+        Then ``cross`` may hold fewer sentences than there are rows: as many successive rows share each.
+        """
         normed = self.self_attention_norm(states) if self.pre_norm else states
         keys_values = self.self_attention.project(normed)
         if past is not None:
@@ -105,10 +108,11 @@ class DecoderLayer(nn.Module):
         if not self.pre_norm:
             states = self.self_attention_norm(states)
         normed = self.cross_attention_norm(states) if self.pre_norm else states
+        beside = normed.reshape(cross.keys.shape[0], -1, normed.shape[-1])
         seen = self.cross_attention(
-            normed, cross, mask=source_mask, return_weights=return_weights or return_cross_weights
+            beside, cross, mask=source_mask, return_weights=return_weights or return_cross_weights
         )
-        states = states + self.dropout(seen.states)
+        states = states + self.dropout(seen.states.reshape(states.shape))
         if not self.pre_norm:
             states = self.cross_attention_norm(states)
         normed = self.feed_forward_norm(states) if self.pre_norm else states

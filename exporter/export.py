@@ -17,16 +17,14 @@ from exporter.export_options import PROOF_SENTENCES, ExportOptions, check_option
 from exporter.packaging import staged, write_bundle
 from exporter.presets import PRESETS
 from exporter.probes import read_lines
-from exporter.proof import Proof, prove
-from exporter.reference import REQUIRED_AGREEMENT, prove_beams
+from exporter.proof import Proof, proved
 from exporter.report import full_report, summary
-from exporter.serving import bundle_engine, open_runner
-from exporter.sources import Corrections, checkpoint_directory, is_marian, read_checkpoint
+from exporter.serving import open_runner
+from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
 from exporter.stages import Stages
 from exporter.study import Study, Subject, study
 from exporter.tuning import check_tunable, tune, tuning_table
 from service.bundle import REPORT_FILE, Bundle, canonical_json
-from service.errors import ConfigError, ExportError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--proof-text", type=Path, metavar="FILE", help="source sentences to prove the bundle on")
     add("--proof-references", type=Path, metavar="FILE", help="their translations, to report BLEU and chrF")
     add("--proof-sentences", type=int, default=PROOF_SENTENCES, metavar="N", help="sentences made where none are given")
-    add("--proof-beams", type=int, default=0, metavar="N", help="compare beam 4 of N sentences with transformers' (0)")
+    add("--proof-beams", type=int, metavar="N", help="prove beam 4 on N of the sentences only, or none: 0 (all)")
     text = "least share of anchors that a head, or two together, must get right; the manifest records it (%(default)s)"
     add("--alignment-accuracy", type=float, default=REQUIRED_ACCURACY, metavar="SHARE", help=text)
     add("--tune", action="store_true", help="time other nodes for the preset here and propose what is faster")
@@ -109,16 +107,15 @@ def export(directory: Path, output: Path, options: ExportOptions, corrections: C
         stages.enter(f"trace {options.precision}")
         bundle = write_bundle(contents_of(subject, options, studied), stage)
         stages.enter("prove")
-        proof = proved(bundle, subject, studied, options)
-        beams = beams_proved(bundle, subject, studied, options, stages)
+        proof = proof_of(bundle, subject, studied, options, stages)
         tuning = tuned(bundle, subject, studied, options, stages)
-        report = full_report(subject, studied, proof, options) | beams | tuning
+        report = full_report(subject, studied, proof, options) | tuning
         (stage / REPORT_FILE).write_text(canonical_json(report), encoding="utf-8")
     tqdm.write(f"exported in {time.monotonic() - begin:.0f} s")
     return Exported(bundle=Bundle(directory=output, manifest=bundle.manifest), report=report)
 
 
-def proved(bundle: Bundle, subject: Subject, studied: Study, options: ExportOptions) -> Proof | None:
+def proof_of(bundle: Bundle, subject: Subject, studied: Study, options: ExportOptions, stages: Stages) -> Proof | None:
     """Prove the bundle, unless it is for a provider that this machine does not have.
 
     Raises:
@@ -128,9 +125,17 @@ def proved(bundle: Bundle, subject: Subject, studied: Study, options: ExportOpti
         return None
     runner = open_runner(bundle, threads=options.threads)
     exact = options.precision == "fp32"
-    proof = prove(runner, subject.checkpoint.model, studied.probes, explain=exact)
-    proof.check(exact=exact, fused=options.fused)
-    return proof
+    with stages.counting(len(studied.probes.sources), "sentence") as progress:
+        return proved(
+            runner,
+            subject.checkpoint.model,
+            studied.probes,
+            exact=exact,
+            fused=options.fused,
+            explain=exact,
+            beams=options.proof_beams,
+            progress=progress,
+        )
 
 
 def tuned(
@@ -143,27 +148,3 @@ def tuned(
     alternatives = tune(subject, options, studied, bundle)
     tqdm.write("\n".join(tuning_table(alternatives)))
     return {"tuning": [dataclasses.asdict(each) | {"proposed": each.proposed} for each in alternatives]}
-
-
-def beams_proved(
-    bundle: Bundle, subject: Subject, studied: Study, options: ExportOptions, stages: Stages
-) -> dict[str, object]:
-    """Return the report's fields on beam search, none where it was not asked for.
-
-    Raises:
-        ConfigError: when the checkpoint is not in the Marian layout, for which alone there is a reference.
-        ExportError: when an fp32 bundle's beams are not the reference's.
-    """
-    if options.proof_beams <= 0 or PRESETS[options.precision].provider != "cpu":
-        return {}
-    if not is_marian(subject.directory):
-        raise ConfigError(f"{subject.directory}: --proof-beams has a reference for Marian checkpoints only")
-    sources = studied.probes.sources[: options.proof_beams]
-    longest = subject.checkpoint.model.config.max_positions
-    with bundle_engine(bundle, threads=options.threads) as engine, stages.counting(len(sources), "sentence") as bar:
-        proof = prove_beams(engine, subject.directory, sources, max_positions=longest, progress=bar)
-    if options.precision == "fp32" and proof.agreement < REQUIRED_AGREEMENT:
-        raise ExportError(
-            f"proof failed: beam search agrees with transformers on {proof.agreement:.1%} of sentences only"
-        )
-    return {"beam": dataclasses.asdict(proof)}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from exporter.alignment import REQUIRED_ACCURACY
 from exporter.presets import PRESETS
-from exporter.reference import require_transformers
 from service.bundle import Precision
 from service.errors import ConfigError, DataError
 
@@ -16,7 +15,10 @@ PROOF_SENTENCES = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """How to export; texts are the caller's sentences, None where the exporter makes its own."""
+    """How to export; texts are the caller's sentences, None where the exporter makes its own.
+
+    ``proof_beams`` says on how many of the sentences beam search is proved, None on all of them.
+    """
 
     precision: Precision = "fp32"
     fused: bool = True
@@ -25,7 +27,7 @@ class ExportOptions:
     proof_references: Sequence[str] | None = None
     proof_sentences: int = PROOF_SENTENCES
     alignment_accuracy: float = REQUIRED_ACCURACY
-    proof_beams: int = 0
+    proof_beams: int | None = None
     tune: bool = False
     threads: int = 2
 
@@ -38,8 +40,8 @@ def check_options(options: ExportOptions) -> None:
     """
     if options.proof_sentences < 8:
         raise ConfigError("--proof-sentences must be at least 8")
-    if options.proof_beams > 0:
-        require_transformers()
+    if options.proof_beams is not None and options.proof_beams < 0:
+        raise ConfigError("--proof-beams must be 0 or more")
     if not 0.0 <= options.alignment_accuracy <= 1.0:
         raise ConfigError("--alignment-accuracy must be 0 to 1")
     if options.threads < 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ def greedy_decode(
     steps = min(max_new_tokens, config.max_positions)
     mask = source_mask[:, None, None, :]
     cross = model.cross_keys_values(model.encode(source_ids, source_mask))
-    past = [PastKeysValues(pair.keys, heads=config.heads, capacity=steps, head_size=config.head_size) for pair in cross]
+    past = [PastKeysValues(pair.keys, rows=len(source_ids), capacity=steps) for pair in cross]
     rows = torch.arange(source_ids.shape[0], device=source_ids.device)
     running = torch.ones_like(rows, dtype=torch.bool)
     answers: list[list[int]] = [[] for _ in range(source_ids.shape[0])]
@@ -59,6 +59,20 @@ def greedy_decode(
     return answers
 
 
+def batches_of_like_length(
+    sources: Sequence[Sequence[int]], *, batch_tokens: int = BATCH_TOKENS, most_sentences: int | None = None
+) -> Iterator[list[int]]:
+    """Yield indices of ``sources``, longest first: what shares a batch is padded little."""
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    while order:
+        batch = [order.pop()]
+        longest = len(sources[batch[0]])
+        most = min(batch_tokens // longest, most_sentences or len(sources))
+        while order and len(batch) < most and len(sources[order[-1]]) * MOST_PADDED >= longest:
+            batch.append(order.pop())
+        yield batch
+
+
 def greedy_answers(
     model: TranslationModel,
     sources: Sequence[Sequence[int]],
@@ -70,13 +84,8 @@ def greedy_answers(
     """Translate ``sources`` (ids with EOS) in batches of like length; an answer has at most its limit, EOS counted."""
     device = model.positions.device
     eos = model.config.eos_id
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     answers: list[list[int]] = [[] for _ in sources]
-    while order:
-        batch = [order.pop()]
-        longest = len(sources[batch[0]])
-        while order and (len(batch) + 1) * longest <= batch_tokens and len(sources[order[-1]]) * MOST_PADDED >= longest:
-            batch.append(order.pop())
+    for batch in batches_of_like_length(sources, batch_tokens=batch_tokens):
         ids, mask = padded([sources[index] for index in batch], fill=eos)
         most = max(limits[index] for index in batch)
         decoded = greedy_decode(model, ids.to(device), mask.to(device), max_new_tokens=most)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.report import tried_heads
+from exporter.report import describe_beams, tried_heads
 from service.bundle import REPORT_FILE, Alignment, Bundle, Graph
 
 Row = tuple[str, str]
@@ -95,6 +95,7 @@ def report_rows(bundle: Bundle) -> Iterator[Row]:
         greedy = proof["greedy"]
         yield "proof", f"largest log-probability difference {worst:.2g} from PyTorch"
         yield "greedy", f"{len(greedy['differing'])} of {greedy['sentences']} answers differ from the reference's"
+        yield "beams", describe_beams(proof.get("beam", "not run"))
         for name, quality in report.get("quality", {}).items():
             yield f"quality, {name}", f"BLEU {quality['bleu']:.2f}, chrF {quality['chrf']:.2f}"
     except (OSError, ValueError, KeyError, TypeError):

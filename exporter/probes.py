@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import sentencepiece
+
 from exporter.calibration import generated_texts
 from exporter.checkpoint import Checkpoint
 from exporter.greedy import greedy_answers
@@ -69,9 +71,14 @@ def read_lines(path: Path) -> list[str]:
 
 
 def probe_texts(directory: Path, *, count: int, max_tokens: int) -> list[str]:
-    """Return generated sentences for a checkpoint: a spread of lengths, one of a single word and one of full length."""
-    texts = generated_texts(directory / "source.spm", count=max(count - 2, 1), seed=1)
-    word = min(texts, key=len).split()[0]
+    """Return generated sentences for a checkpoint: a spread of lengths, one of one token and one of full length.
+
+    Where no generated word is a single token, the first is the word of fewest.
+    """
+    source_model = directory / "source.spm"
+    texts = generated_texts(source_model, count=max(count - 2, 1), seed=1)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=source_model.read_bytes())
+    word = min((word for text in texts for word in text.split()), key=lambda word: len(processor.encode(word)))
     longest = " ".join(texts * 4)[: 8 * max_tokens]
     return [word, *texts, longest]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from exporter.beam_proof import BeamProof, prove_beams, spread
 from exporter.logit_parity import LogitCase, logit_cases, rows_independent
 from exporter.model import TranslationModel
 from exporter.probes import Probes, answer_greedily, with_eos
@@ -22,6 +23,7 @@ LARGEST_LOGIT_DIFFERENCE = 1e-3
 """What fp32 sums in another order may differ by."""
 DECIDED_AGREEMENT = 0.95
 """Share of the reference's clear decisions that a quantized model must make too."""
+BEAMS_LEFT_OUT = "not run: --proof-beams 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +61,23 @@ def refuse_beyond_ties(differences: Sequence[Difference]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What was measured of one bundle; ``answers`` are its own to the probes' questions, EOS included."""
+    """What was measured of one bundle; ``answers`` are its own to the probes' questions, EOS included.
+
+    ``beams`` is None where beam search was left out.
+    """
 
     logits: tuple[LogitCase, ...]
     greedy: GreedyProof
     rows_independent: bool
     answers: list[list[int]]
+    beams: BeamProof | None = None
 
     def to_report(self) -> dict[str, object]:
         """Return the JSON fields of the report."""
         return {
             "logits": [dataclasses.asdict(case) for case in self.logits],
             "greedy": dataclasses.asdict(self.greedy),
+            "beam": BEAMS_LEFT_OUT if self.beams is None else self.beams.to_report(),
             "rows_independent": self.rows_independent,
         }
 
@@ -96,8 +103,34 @@ class Proof:
             raise ExportError(f"proof failed: only {agreement:.1%} of the clear decisions survive quantization")
 
 
+def proved(
+    runner: ModelRunner,
+    model: TranslationModel,
+    probes: Probes,
+    *,
+    exact: bool,
+    fused: bool,
+    explain: bool,
+    beams: int | None,
+    progress: Callable[[int], None] = lambda sentences: None,
+) -> Proof:
+    """Measure and check all that there is to prove, beam search on ``beams`` of the sentences, None for all.
+
+    Raises:
+        ExportError: saying what does not hold.
+    """
+    proof = prove(runner, model, probes, explain=explain)
+    proof.check(exact=exact, fused=fused)
+    sentences = spread(len(probes.sources), most=beams)
+    if not sentences:
+        return proof
+    found = prove_beams(runner, model, probes.questions, sentences, progress=progress)
+    found.check(exact=exact)
+    return dataclasses.replace(proof, beams=found)
+
+
 def prove(runner: ModelRunner, model: TranslationModel, probes: Probes, *, explain: bool) -> Proof:
-    """Measure a bundle's ``runner`` against ``model``, which gave the answers of ``probes``.
+    """Measure logits and greedy answers of a bundle's ``runner`` beside ``model``, which answered ``probes``.
 
     ``explain`` asks ``model`` about every step of the answers that differ, which takes long where many do.
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as distribution_version
 
+from exporter.beam_proof import BEAM_SIZE
 from exporter.export_options import ExportOptions
 from exporter.proof import Proof
-from exporter.scoring import score
+from exporter.scoring import Score, score
 from exporter.study import Study, Subject
 from service.bundle import Alignment, Bundle
 
@@ -25,13 +26,24 @@ def full_report(subject: Subject, studied: Study, proof: Proof | None, options: 
         text = "given" if options.calibration_texts is not None else "generated"
         report["calibration"] = {"text": text, "clipped_share": studied.clipped_share}
     if options.proof_references is not None and proof is not None:
-        decode = subject.tokenizer.decode
-        answers = {"reference": studied.probes.answers, "bundle": proof.answers}
         report["quality"] = {
-            name: dataclasses.asdict(score([decode(ids) for ids in found], options.proof_references))
-            for name, found in answers.items()
+            name: dataclasses.asdict(each)
+            for name, each in quality(subject, studied, proof, options.proof_references).items()
         }
     return report
+
+
+def quality(subject: Subject, studied: Study, proof: Proof, references: Sequence[str]) -> dict[str, Score]:
+    """Score the reference's answers and the bundle's, greedy and, where these were asked for, of beams."""
+    decode = subject.tokenizer.decode
+    answers = {"reference": studied.probes.answers, "bundle": proof.answers}
+    scores = {name: score([decode(ids) for ids in found], references) for name, found in answers.items()}
+    beams = proof.beams
+    if beams is not None:
+        asked = [references[index] for index in beams.sentences]
+        for name, found in (("reference", beams.reference), ("bundle", beams.answers)):
+            scores[f"{name}, beam {BEAM_SIZE}"] = score([decode(answer.ids) for answer in found], asked)
+    return scores
 
 
 def summary(bundle: Bundle, report: Mapping[str, object]) -> str:
@@ -52,19 +64,26 @@ def summary(bundle: Bundle, report: Mapping[str, object]) -> str:
             f"  parity     largest log-probability difference {worst:.2g}; {len(greedy['differing'])} of "
             f"{greedy['sentences']} greedy answers differ from the reference's"
         )
+        lines.append(f"  beam       {describe_beams(proof['beam'])}")
         lines.append(f"  speed      {greedy['tokens_per_second']:.0f} target tokens/s greedy, one worker, here and now")
     else:
         lines.append(f"  parity     {proof}")
-    beam = report.get("beam")
-    if isinstance(beam, dict):
-        different = len(beam["differences"])
-        lines.append(f"  beam       {different} of {beam['sentences']} answers differ from transformers', beam 4")
-    quality = report.get("quality")
-    if isinstance(quality, dict):
+    scores = report.get("quality")
+    if isinstance(scores, dict):
         lines += [
-            f"  quality    {name}: BLEU {each['bleu']:.2f}, chrF {each['chrf']:.2f}" for name, each in quality.items()
+            f"  quality    {name}: BLEU {each['bleu']:.2f}, chrF {each['chrf']:.2f}" for name, each in scores.items()
         ]
     return "\n".join(lines)
+
+
+def describe_beams(beam: object) -> str:
+    """Say what the proof of beam search found, from the report's field on it."""
+    if not isinstance(beam, Mapping):
+        return str(beam)
+    return (
+        f"{len(beam['differences'])} of {beam['sentences']} answers with beam {beam['beam_size']} differ from the "
+        "reference's"
+    )
 
 
 def describe_alignment(alignment: Alignment | None, scores: object) -> str:

@@ -9,7 +9,8 @@ import torch
 
 from exporter.export_options import PROOF_SENTENCES
 from exporter.probes import answered_by_pytorch, ask, probe_texts, read_lines
-from exporter.proof import Proof, beyond_ties, prove
+from exporter.proof import Proof, beyond_ties, proved
+from exporter.report import describe_beams
 from exporter.serving import open_runner
 from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
 from service.bundle import Bundle
@@ -25,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--checkpoint", required=True, metavar="DIR", help="the checkpoint it was exported from, or its hub name")
     add("--text", type=Path, metavar="FILE", help="source sentences to compare on; made from the vocabulary otherwise")
     add("--sentences", type=int, default=PROOF_SENTENCES, metavar="N", help="sentences made where none are given")
+    add("--beams", type=int, metavar="N", help="compare beam 4 on N of the sentences only, or none: 0 (all)")
     add("--threads", type=int, default=2, metavar="N", help="CPU threads (2)")
     for name in ("source", "target"):
         add(f"--{name}", help=f"{name} language, where it was given to export")
@@ -32,8 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Verify as the arguments say and print what was found."""
-    if args.sentences < 8 or args.threads < 1:
-        raise ConfigError("--sentences must be at least 8 and --threads at least 1")
+    if args.sentences < 8 or args.threads < 1 or (args.beams or 0) < 0:
+        raise ConfigError("--sentences must be at least 8, --threads at least 1 and --beams 0 or more")
     torch.set_num_threads(args.threads)
     texts = read_lines(args.text) if args.text else None
     bundle = Bundle.load(args.bundle)
@@ -44,12 +46,15 @@ def run(args: argparse.Namespace) -> int:
         Corrections(source=args.source, target=args.target),
         texts=texts,
         sentences=args.sentences,
+        beams=args.beams,
         threads=args.threads,
     )
     worst = max(case.largest_difference for case in proof.logits)
     print(f"{args.bundle}: files as the manifest says, largest log-probability difference {worst:.2g}")
     otherwise = len(beyond_ties(proof.greedy.preferred_otherwise))
     print(f"{otherwise} steps of {proof.greedy.sentences} greedy answers are not what PyTorch prefers, ties left out")
+    if proof.beams is not None:
+        print(describe_beams(proof.beams.to_report()))
     return 0
 
 
@@ -60,9 +65,10 @@ def verify(
     *,
     texts: list[str] | None,
     sentences: int,
+    beams: int | None,
     threads: int,
 ) -> Proof:
-    """Prove ``bundle`` against the checkpoint in ``directory``.
+    """Prove ``bundle`` against the checkpoint in ``directory``; ``beams`` as in ``ExportOptions.proof_beams``.
 
     Raises:
         BundleError: when the bundle was made from a model of another shape.
@@ -82,7 +88,12 @@ def verify(
         raise BundleError(f"{bundle.directory}: made from a model of another shape than {directory}")
     texts = texts or probe_texts(directory, count=sentences, max_tokens=config.max_positions)
     probes = answered_by_pytorch(checkpoint.model, ask(checkpoint, tokenizer, texts))
-    proof = prove(open_runner(bundle, threads=threads), checkpoint.model, probes, explain=True)
-    fused = bundle.manifest.graphs.decoder.fused_attention > 0
-    proof.check(exact=bundle.manifest.precision == "fp32", fused=fused)
-    return proof
+    return proved(
+        open_runner(bundle, threads=threads),
+        checkpoint.model,
+        probes,
+        exact=bundle.manifest.precision == "fp32",
+        fused=bundle.manifest.graphs.decoder.fused_attention > 0,
+        explain=True,
+        beams=beams,
+    )

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from exporter.beam_proof import BEAM_SIZE, REQUIRED_AGREEMENT
 from exporter.export import export
 from exporter.export_options import ExportOptions
 from exporter.probes import Probes, Questions, answer_greedily, with_eos
 from exporter.proof import TIE_GAP
-from exporter.reference import BEAM_SIZE, REQUIRED_AGREEMENT, reference_answers
 from exporter.scoring import score
 from exporter.serving import MAX_OUTPUT_TOKENS, bundle_engine
 from exporter.sources import Corrections, read_checkpoint
 from exporter.teacher import disagreements
 from service.bundle import Bundle
 from service.engine import DecodingOptions
+from tests.doubles.transformers_beams import transformers_beams
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 MOST_TIES = 3
@@ -110,9 +111,8 @@ def test_beam_and_greedy_answers_under_mixed_load_are_the_references(
     """Beams, greedy and sampling rows in one batch: beams are transformers' on 99%, greedy the same as alone."""
     sources = questions.sources[:BEAM_SENTENCES]
     count = len(sources)
-    expected = reference_answers(
-        test_data / "models" / "opus-mt-zh-en", sources, limit=MAX_OUTPUT_TOKENS, progress=lambda sentences: None
-    )
+    searched = transformers_beams(test_data / "models" / "opus-mt-zh-en", sources, limit=MAX_OUTPUT_TOKENS)
+    expected = [answers[0] for answers in searched]
     beam = DecodingOptions(beam_size=BEAM_SIZE, max_output_tokens=MAX_OUTPUT_TOKENS)
     greedy = DecodingOptions(max_output_tokens=MAX_OUTPUT_TOKENS)
     sampling = [DecodingOptions(sampling=True, seed=seed, top_p=0.9, max_output_tokens=64) for seed in range(count)]

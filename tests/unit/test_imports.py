@@ -181,10 +181,10 @@ def test_load_tests_are_clients() -> None:
 
 
 def test_the_product_imports_no_peer() -> None:
-    """CTranslate2, which the benchmarks compare us with, is no part of us: it lives in an environment of its own."""
+    """CTranslate2 and transformers, which tests and benchmarks compare us with, are no part of us."""
     for room in ("dragoman", "service", "exporter", "examples"):
         for name, path in modules_of(room):
-            assert "ctranslate2" not in top_level(imports_of(name, path)), name
+            assert not top_level(imports_of(name, path)) & {"ctranslate2", "transformers"}, name
 
 
 def test_nothing_imports_the_tests() -> None:

@@ -11,7 +11,6 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from exporter.reference import reference_answers
 from loadtests.bench.cases import OURS, TRANSFORMERS
 from loadtests.bench.child import run_job
 from loadtests.bench.gpu import __main__ as program
@@ -26,6 +25,7 @@ from loadtests.bench.settings import SEARCHES, Settings
 from service.bundle import Bundle
 from service.errors import ConfigError, UnavailableError
 from tests.doubles.marian_checkpoints import VARIANTS, make_checkpoint
+from tests.doubles.transformers_beams import transformers_beams
 
 
 def test_without_a_gpu_it_is_one_line_and_an_exit_code_of_its_own(
@@ -91,8 +91,8 @@ def test_transformers_answers_on_a_device_as_it_does_without_one(tmp_path: Path)
     job = Job(sources=sources, search=SEARCHES["beam4-normalised"], settings=settings, in_flight=2)
     answer = run_job(DeviceTransformers(directory, torch.device("cpu")), job)
     longest = model.config.max_position_embeddings
-    expected = reference_answers(directory, sources, limit=longest, progress=lambda sentences: None)
-    assert answer.outputs == [each.ids for each in expected]
+    expected = transformers_beams(directory, sources, limit=longest)
+    assert answer.outputs == [answers[0].ids for answers in expected]
 
 
 def test_peers_that_cannot_be_installed_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
