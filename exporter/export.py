@@ -45,9 +45,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     purposes = "; ".join(f"{name}: {preset.purpose}" for name, preset in PRESETS.items())
     add("--precision", choices=tuple(PRESETS), default="fp32", help=purposes)
     add("--calibration-text", type=Path, metavar="FILE", help="source sentences that set int8 activation scales")
-    add("--proof-text", type=Path, metavar="FILE", help="source sentences to prove the bundle on")
+    add(
+        "--proof-text", type=Path, metavar="FILE", help="source sentences to prove the bundle on, beside generated ones"
+    )
     add("--proof-references", type=Path, metavar="FILE", help="their translations, to report BLEU and chrF")
-    add("--proof-sentences", type=int, default=PROOF_SENTENCES, metavar="N", help="sentences made where none are given")
+    text = "prove on N sentences at least, generated where fewer are given (%(default)s)"
+    add("--proof-sentences", type=int, default=PROOF_SENTENCES, metavar="N", help=text)
     add("--proof-beams", type=int, metavar="N", help="prove beam 4 on N of the sentences only, or none: 0 (all)")
     text = "least share of anchors that a head, or two together, must get right; the manifest records it (%(default)s)"
     add("--alignment-accuracy", type=float, default=REQUIRED_ACCURACY, metavar="SHARE", help=text)

@@ -70,17 +70,18 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
-def probe_texts(directory: Path, *, count: int, max_tokens: int) -> list[str]:
-    """Return generated sentences for a checkpoint: a spread of lengths, one of one token and one of full length.
+def probe_texts(directory: Path, given: Sequence[str] = (), *, count: int, max_tokens: int) -> list[str]:
+    """Return the sentences ``given``, and generated ones for a checkpoint until there are ``count``.
 
-    Where no generated word is a single token, the first is the word of fewest.
+    Three at least are generated: they are of a spread of lengths, one of one token and one of full length. Where no
+    generated word is a single token, the first is the word of fewest.
     """
     source_model = directory / "source.spm"
-    texts = generated_texts(source_model, count=max(count - 2, 1), seed=1)
+    texts = generated_texts(source_model, count=max(count - len(given) - 2, 1), seed=1)
     processor = sentencepiece.SentencePieceProcessor(model_proto=source_model.read_bytes())
     word = min((word for text in texts for word in text.split()), key=lambda word: len(processor.encode(word)))
     longest = " ".join(texts * 4)[: 8 * max_tokens]
-    return [word, *texts, longest]
+    return [*given, word, *texts, longest]
 
 
 def ask(checkpoint: Checkpoint, tokenizer: Tokenizer, texts: Sequence[str]) -> Questions:

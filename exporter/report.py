@@ -16,9 +16,10 @@ from service.bundle import Alignment, Bundle
 
 def full_report(subject: Subject, studied: Study, proof: Proof | None, options: ExportOptions) -> dict[str, object]:
     """Return the fields of ``report.json``."""
+    given = len(options.proof_texts or ())
     report: dict[str, object] = {
         "made_with": {name: distribution_version(name) for name in ("onnxruntime", "torch", "onnxscript")},
-        "proof_text": "given" if options.proof_texts is not None else "generated",
+        "proof_text": {"given": given, "generated": len(studied.probes.sources) - given},
         "proof": "not run: needs a CUDA device" if proof is None else proof.to_report(),
         "alignment": studied.heads.to_report(required=options.alignment_accuracy),
     }
@@ -34,15 +35,17 @@ def full_report(subject: Subject, studied: Study, proof: Proof | None, options: 
 
 
 def quality(subject: Subject, studied: Study, proof: Proof, references: Sequence[str]) -> dict[str, Score]:
-    """Score the reference's answers and the bundle's, greedy and, where these were asked for, of beams."""
-    decode = subject.tokenizer.decode
-    answers = {"reference": studied.probes.answers, "bundle": proof.answers}
+    """Score the reference's answers and the bundle's to the caller's sentences, which are the first: greedy and, where
+    these were asked for, of beams."""
+    decode, given = subject.tokenizer.decode, len(references)
+    answers = {"reference": studied.probes.answers[:given], "bundle": proof.answers[:given]}
     scores = {name: score([decode(ids) for ids in found], references) for name, found in answers.items()}
     beams = proof.beams
     if beams is not None:
-        asked = [references[index] for index in beams.sentences]
+        asked = [references[index] for index in beams.sentences if index < given]
         for name, found in (("reference", beams.reference), ("bundle", beams.answers)):
-            scores[f"{name}, beam {BEAM_SIZE}"] = score([decode(answer.ids) for answer in found], asked)
+            texts = [decode(answer.ids) for answer in found[: len(asked)]]
+            scores[f"{name}, beam {BEAM_SIZE}"] = score(texts, asked)
     return scores
 
 

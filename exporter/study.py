@@ -81,9 +81,9 @@ def answers_to(subject: Subject, questions: Questions, stages: Stages) -> Probes
 
 
 def proof_texts(subject: Subject, options: ExportOptions) -> Sequence[str]:
-    """Return the caller's sentences or generated ones."""
-    longest = subject.checkpoint.model.config.max_positions
-    return options.proof_texts or probe_texts(subject.directory, count=options.proof_sentences, max_tokens=longest)
+    """Return the caller's sentences, and generated ones until there are enough."""
+    given, longest = options.proof_texts or (), subject.checkpoint.model.config.max_positions
+    return probe_texts(subject.directory, given, count=options.proof_sentences, max_tokens=longest)
 
 
 def calibration_texts(subject: Subject, options: ExportOptions) -> Sequence[str]:

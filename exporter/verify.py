@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,8 +25,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add = parser.add_argument
     add("--bundle", required=True, type=Path, metavar="DIR", help="the bundle")
     add("--checkpoint", required=True, metavar="DIR", help="the checkpoint it was exported from, or its hub name")
-    add("--text", type=Path, metavar="FILE", help="source sentences to compare on; made from the vocabulary otherwise")
-    add("--sentences", type=int, default=PROOF_SENTENCES, metavar="N", help="sentences made where none are given")
+    add("--text", type=Path, metavar="FILE", help="source sentences to compare on, beside generated ones")
+    add(
+        "--sentences",
+        type=int,
+        default=PROOF_SENTENCES,
+        metavar="N",
+        help="sentences at least, generated where fewer are given (%(default)s)",
+    )
     add("--beams", type=int, metavar="N", help="compare beam 4 on N of the sentences only, or none: 0 (all)")
     add("--threads", type=int, default=2, metavar="N", help="CPU threads (2)")
     for name in ("source", "target"):
@@ -37,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sentences < 8 or args.threads < 1 or (args.beams or 0) < 0:
         raise ConfigError("--sentences must be at least 8, --threads at least 1 and --beams 0 or more")
     torch.set_num_threads(args.threads)
-    texts = read_lines(args.text) if args.text else None
+    texts = read_lines(args.text) if args.text else ()
     bundle = Bundle.load(args.bundle)
     directory = checkpoint_directory(args.checkpoint)
     proof = verify(
@@ -63,7 +70,7 @@ def verify(
     directory: Path,
     corrections: Corrections,
     *,
-    texts: list[str] | None,
+    texts: Sequence[str],
     sentences: int,
     beams: int | None,
     threads: int,
@@ -86,8 +93,8 @@ def verify(
     )
     if ours != theirs:
         raise BundleError(f"{bundle.directory}: made from a model of another shape than {directory}")
-    texts = texts or probe_texts(directory, count=sentences, max_tokens=config.max_positions)
-    probes = answered_by_pytorch(checkpoint.model, ask(checkpoint, tokenizer, texts))
+    asked = probe_texts(directory, texts, count=sentences, max_tokens=config.max_positions)
+    probes = answered_by_pytorch(checkpoint.model, ask(checkpoint, tokenizer, asked))
     return proved(
         open_runner(bundle, threads=threads),
         checkpoint.model,

@@ -82,9 +82,12 @@ def test_a_bundle_without_the_proof_says_so(
 
 
 def test_quality_of_beams_stands_beside_the_references(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """With the caller's text and translations, beams are scored as greedy answers are, on the sentences they had."""
-    options = ExportOptions(proof_texts=TEXTS, proof_references=TEXTS, proof_beams=3, threads=1)
+    """With the caller's text and translations, beams are scored as greedy answers are, on the sentences they had; the
+    generated ones beside them, one token and full length among these, have no translations and no part in it."""
+    options = ExportOptions(proof_texts=TEXTS, proof_references=TEXTS, proof_sentences=11, proof_beams=6, threads=1)
     report: dict[str, Any] = export(tiny_checkpoint, tmp_path / "bundle", options).report
+    assert report["proof_text"] == {"given": 6, "generated": 5}
+    assert (report["proof"]["greedy"]["sentences"], report["proof"]["beam"]["sentences"]) == (11, 6)
     assert {name: scores["sentences"] for name, scores in report["quality"].items()} == {
         "reference": 6,
         "bundle": 6,
