@@ -24,9 +24,9 @@ WARM_UP_SHARE = 0.25
 LATENCY_WEIGHT = 0.2
 LIMIT_FACTOR = 5.0
 """The limit for a good answer over CTranslate2's median for calls that are alone."""
-SWEEP_LOADS = (0.25, 0.5, 0.75, 1.0)
-"""The rates at which set-ups are tried, over the closed loop of a system's first one. That one carries the low ones at
-least, and a set-up must do well at all of them to be chosen."""
+SWEEP_LOADS = (0.5, 1.0, 1.5, 2.0)
+"""The rates at which set-ups are tried, over the closed loop of a system's first one: from what all carry to what none
+does. A set-up must do well at all of them to be chosen."""
 LEAST_CALLS = 50
 """A rate is kept up for longer where fewer calls than these would be sent."""
 HOPELESS = 0.05
