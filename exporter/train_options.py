@@ -42,34 +42,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model")
+    add = parser.add_argument_group("model").add_argument
     for name, value in _MODEL_DEFAULTS.items():
-        group.add_argument(f"--{name.replace('_', '-')}", type=int, default=value, help=f"({value})")
-    group.add_argument("--vocabulary-size", type=int, default=8000, help="pieces of the joint vocabulary (8000)")
-    group.add_argument("--activation", choices=("relu", "gelu", "swish"), default="relu")
-    group.add_argument("--norm", choices=("pre", "post"), default="pre")
-    group.add_argument("--max-positions", type=int, default=512)
-    add = group.add_argument
+        add(f"--{name.replace('_', '-')}", type=int, default=value, help=f"({value})")
+    add("--vocabulary-size", type=int, default=8000, help="pieces of the joint vocabulary (8000)")
+    add("--activation", choices=("relu", "gelu", "swish"), default="relu")
+    add("--norm", choices=("pre", "post"), default="pre")
+    add("--max-positions", type=int, default=512)
     flag = argparse.BooleanOptionalAction
     add("--share-embeddings", action=flag, default=True, help="one embedding matrix for sources and targets")
     add("--tie-output", action=flag, default=True, help="the target embedding is the output matrix too")
-    group.add_argument("--dropout", type=float, default=0.1)
-    group.add_argument("--name", default="untitled", help="name of the model in its checkpoint")
-    group.add_argument("--model-version", default="0", help="version of the model in its checkpoint")
-    group.add_argument("--licence", default="unknown", help="licence of the model in its checkpoint")
-    group.add_argument("--attribution", default="", help="whom the model's data must name")
+    add("--dropout", type=float, default=0.1)
+    add("--name", default="untitled", help="name of the model in its checkpoint")
+    add("--model-version", default="0", help="version of the model in its checkpoint")
+    add("--licence", default="unknown", help="licence of the model in its checkpoint")
+    add("--attribution", default="", help="whom the model's data must name")
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("data")
-    group.add_argument("--longest", type=int, default=100, help="leave out pairs with more tokens than this (100)")
-    group.add_argument("--concatenate", type=float, default=0.0, help="share of pairs joined two to four at a time")
+    add = parser.add_argument_group("data").add_argument
+    add("--longest", type=int, default=100, help="leave out pairs with more tokens than this (100)")
+    add("--concatenate", type=float, default=0.0, help="share of pairs joined two to four at a time")
     text = "sample segmentations: 1 hardly, 0.3 some, 0.1 wildly (0, off)"
-    group.add_argument("--subword-sampling", type=float, default=0.0, metavar="ALPHA", help=text)
+    add("--subword-sampling", type=float, default=0.0, metavar="ALPHA", help=text)
     text = "copies with misspelt sources, as a share of the pairs (0)"
-    group.add_argument("--noised-copies", type=float, default=0.0, metavar="SHARE", help=text)
-    group.add_argument("--batch-tokens", type=int, default=3000, help="padded tokens of one batch (3000)")
-    group.add_argument("--accumulate", type=int, default=1, help="batches in one update (1)")
+    add("--noised-copies", type=float, default=0.0, metavar="SHARE", help=text)
+    add("--batch-tokens", type=int, default=3000, help="padded tokens of one batch (3000)")
+    add("--accumulate", type=int, default=1, help="batches in one update (1)")
     _add_alignment_options(parser)
 
 
@@ -82,8 +81,7 @@ def _add_alignment_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("run")
-    add = group.add_argument
+    add = parser.add_argument_group("run").add_argument
     add("--learning-rate", type=float, default=2e-3)
     add("--warmup-updates", type=int, default=400)
     add("--decay", choices=("constant", "inverse-sqrt", "linear"), default="linear")

@@ -135,7 +135,8 @@ class Field:
         for place, load in enumerate(plan.loads):
             for system, send in targets.items():
                 rounds = before[system]
-                if place >= len(rounds[0]) if rounds else _is_hopeless(results[system]):
+                given_up = place >= len(rounds[0]) if rounds else _is_hopeless(results[system])
+                if given_up:
                     continue
                 rate = load * unit
                 seconds = max(plan.seconds, LEAST_CALLS / rate)

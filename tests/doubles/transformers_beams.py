@@ -11,6 +11,7 @@ from transformers import GenerationConfig, MarianMTModel
 from exporter.alignment import padded
 from exporter.beam import BeamAnswer
 from exporter.beam_proof import BEAM_SIZE
+from exporter.greedy import batches_of_like_length
 
 _BATCH_TOKENS = 512
 
@@ -38,10 +39,7 @@ def transformers_beams(directory: Path, sources: Sequence[Sequence[int]], *, lim
         output_scores=True,
     )
     answers: dict[int, list[BeamAnswer]] = {}
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-    while order:
-        count = max(1, _BATCH_TOKENS // len(sources[order[-1]]))
-        batch, order = order[-count:], order[:-count]
+    for batch in batches_of_like_length(sources, batch_tokens=_BATCH_TOKENS):
         ids, mask = padded([sources[index] for index in batch], fill=pad)
         generated = model.generate(ids, attention_mask=mask.long(), generation_config=settings)
         found = [
