@@ -1,7 +1,6 @@
 """`python -m examples.demo`: export the bundled model, serve it, translate, show its attention and its latencies."""
 
 import argparse
-import signal
 import subprocess
 import sys
 import threading
@@ -11,12 +10,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from urllib.parse import urlsplit
 
 from dragoman.v1 import translation_pb2 as pb
 from examples.latency import read_histogram
 from loadtests.server_process import FREE_PORTS, ServerProcess
+from loadtests.termination import run_program
+from loadtests.tied import tied
 from service.bundle import Bundle
 from service.client import TranslationClient, TranslationError
 from service.client.heatmap import DrawingError, terminal_heatmap, write_png
@@ -79,7 +79,7 @@ def export(checkpoint: Path, precision: str, bundle: Path) -> None:
         raise DemoError(f"there is no checkpoint at {checkpoint}")
     command = [sys.executable, "-m", "exporter", "export", "--checkpoint", str(checkpoint), *DEMO_EXPORT]
     started = time.monotonic()
-    code = subprocess.run([*command, "--precision", precision, "--output", str(bundle)], check=False).returncode
+    code = subprocess.run(tied([*command, "--precision", precision, "--output", bundle]), check=False).returncode
     if code != 0:
         raise DemoError(f"the export ended with exit code {code}")
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
@@ -144,11 +144,6 @@ def print_latencies(metrics_url: str) -> None:
         print(f"      {phase:<12} {cells} {histogram.total:>7.0f}")
 
 
-def stop_on_terminate(signal_number: int, frame: FrameType | None) -> None:
-    """Turn SIGTERM into an exit that unwinds, so that the server is stopped too."""
-    raise SystemExit(128 + signal_number)
-
-
 def demonstrate(arguments: argparse.Namespace) -> None:
     """The six steps. Raises DemoError, UnavailableError or TranslationError."""
     output: Path = arguments.output
@@ -187,17 +182,13 @@ def demonstrate(arguments: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0: everything worked; 1: something did not, and one line says what."""
     parsed = parse_arguments(arguments)
-    signal.signal(signal.SIGTERM, stop_on_terminate)
     try:
         demonstrate(parsed)
     except (DemoError, UnavailableError, TranslationError, DrawingError, OSError) as error:
         print(f"demo failed: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("demo interrupted", file=sys.stderr)
-        return 130
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

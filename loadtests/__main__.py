@@ -17,6 +17,7 @@ from loadtests.results import Results
 from loadtests.scenarios.subject import default_texts
 from loadtests.server_process import SERVICE, SLEEPING
 from loadtests.session import ALL_SCENARIOS, SUITE, Order, run
+from loadtests.termination import run_program
 from service.errors import DragomanError
 
 CORES = {"apart": Cores.apart, "shared": Cores.shared}
@@ -109,4 +110,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

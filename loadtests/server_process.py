@@ -10,11 +10,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from loadtests.cores import pin
+from loadtests.tied import tied
 from service.errors import UnavailableError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -32,7 +34,7 @@ class ServerProcess:
     """Runs a command that prints `SERVING grpc ADDRESS [metrics URL]` when it serves. Leaving the context stops it.
 
     It has `start_seconds` to become ready and is pinned to `cores`. Its standard error goes to the file `log`, or to a
-    temporary one. Ctrl-C does not reach it: whoever started it stops it.
+    temporary one. Ctrl-C does not reach it: whoever started it stops it, and it is tied to the thread that did.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class ServerProcess:
         """Start it, with further `options`, and wait until it serves. Raises UnavailableError with its last words."""
         began = time.monotonic()
         self._process = subprocess.Popen(
-            [*self._command, *options],
+            tied([*self._command, *options]),
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
@@ -96,14 +98,15 @@ class ServerProcess:
         return lines[-1] if lines else "it said nothing"
 
     def stop(self) -> int:
-        """SIGTERM, wait, and by force if that is not enough; the exit code."""
+        """SIGTERM, wait, and by force if that is not enough or the wait is interrupted; the exit code."""
         if self._process is None:
             return 0
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            code = self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        finally:
             self._process.kill()
             code = self._process.wait()
         if self._process.stdout is not None:

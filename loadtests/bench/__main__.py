@@ -21,6 +21,7 @@ from loadtests.bench.report import Line, as_json, lines_of, markdown, others_sha
 from loadtests.bench.settings import SEARCHES
 from loadtests.bench.system_process import SystemProcess
 from loadtests.bench.text import Text, read_parallel
+from loadtests.termination import run_program
 from service.bundle import Bundle
 from service.errors import DragomanError
 from service.tokenizer import Tokenizer
@@ -160,4 +161,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

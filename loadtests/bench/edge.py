@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from loadtests.bench.processor import hardware, process_cpu_seconds, usable_core
 from loadtests.bench.statistics import Spread, round_ratios
 from loadtests.bench.text import read_lines
 from loadtests.server_process import SERVICE, ServerProcess
+from loadtests.termination import run_program
 from service.bundle import Bundle
 from service.client import TranslationClient
 from service.engine import DecodingOptions, Engine, Priority
@@ -208,8 +210,8 @@ def measure(bundle: Bundle, texts: Sequence[str], *, rounds: int, calls: int, op
     )
 
 
-def main() -> None:
-    """Measure and write the JSON."""
+def main() -> int:
+    """Measure and write the JSON; exit code 0."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.edge", description=__doc__)
     add = parser.add_argument
     add("--bundle", type=Path, required=True, metavar="DIR", help="what runs")
@@ -237,7 +239,8 @@ def main() -> None:
     )
     for name, spread in (("TranslateBulk", bulk), (f"unary calls, {UNARY_IN_FLIGHT} in flight", unary)):
         print(f"{name}: {spread.median:.3f} ({spread.least:.3f} to {spread.largest:.3f}) of the engine's throughput")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.bench.system_process import REPOSITORY
+from loadtests.tied import tied
 from service.errors import CheckpointError, UnavailableError
 
 CACHE = REPOSITORY / ".cache"
@@ -73,6 +74,6 @@ def converted_model(python: Path, checkpoint: Path) -> Path:
 def _run(command: Sequence[str | Path], log: Path) -> None:
     words = [str(word) for word in command]
     with log.open("a", encoding="utf-8") as output:
-        code = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        code = subprocess.run(tied(words), stdout=output, stderr=subprocess.STDOUT, check=False).returncode
     if code != 0:
         raise UnavailableError(f"`{' '.join(words[1:4])} ...` ended with exit code {code}; see {log}")

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from loadtests.bench.protocol import Answer, Job
+from loadtests.tied import tied
 from service.errors import UnavailableError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ class SystemProcess:
         environment["PYTHONPATH"] = str(REPOSITORY)
         with log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
-                [str(word) for word in command],
+                tied(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -41,7 +42,11 @@ class SystemProcess:
                 text=True,
                 encoding="utf-8",
             )
-        self.versions: dict[str, str] = json.loads(self._read())
+        try:
+            self.versions: dict[str, str] = json.loads(self._read())
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, job: Job) -> Answer:
         """Have one job done."""
@@ -69,13 +74,14 @@ class SystemProcess:
         return UnavailableError(f"{self.name} ended early ({reason}); see {self._log}")
 
     def close(self) -> None:
-        """End the process, by force where it does not."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        """End the process, by force where it does not or the wait is interrupted."""
         try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
+        finally:
             self._process.kill()
             self._process.wait()
 

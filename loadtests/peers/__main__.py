@@ -20,6 +20,7 @@ from loadtests.peers.field import Field
 from loadtests.peers.picture import write_picture
 from loadtests.peers.systems import CTRANSLATE2, OURS, STATIC, TRANSFORMERS, Models, Setup
 from loadtests.peers.table import markdown
+from loadtests.termination import run_program
 from service.errors import DragomanError
 
 LOADS = (0.1, 0.5, 0.8, 1.1, 1.5, 2.0, 2.6)
@@ -148,4 +149,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

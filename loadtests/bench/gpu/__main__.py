@@ -18,6 +18,7 @@ from loadtests.bench.gpu.tables import aligned, markdown, tables
 from loadtests.bench.processor import hardware
 from loadtests.bench.settings import SEARCHES
 from loadtests.bench.text import read_lines
+from loadtests.termination import run_program
 from service.bundle import Bundle
 from service.engine import EngineLimits
 from service.errors import ConfigError, DataError, DragomanError
@@ -126,4 +127,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -14,6 +14,7 @@ from loadtests.bench.cases import OURS, TRANSFORMERS
 from loadtests.bench.gpu.cases import CTRANSLATE2, DETERMINISTIC
 from loadtests.bench.peers import CACHE, converted_model, peers_python
 from loadtests.bench.system_process import REPOSITORY, SystemProcess
+from loadtests.tied import tied
 from service.errors import CheckpointError, UnavailableError
 
 MODES = {OURS: "fast", DETERMINISTIC: "deterministic"}
@@ -98,8 +99,9 @@ def told_by(name: str, command: Sequence[str | Path]) -> str:
     log = _LOGS / f"gpu-{name}.log"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with log.open("w", encoding="utf-8") as errors:
-        words = [str(word) for word in command]
-        ended = subprocess.run(words, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True, check=False)
+        ended = subprocess.run(
+            tied(command), stdout=subprocess.PIPE, stderr=errors, env=environment, text=True, check=False
+        )
     lines = ended.stdout.strip().splitlines()
     if ended.returncode != 0 or not lines:
         raise UnavailableError(f"{name} ended with exit code {ended.returncode}; see {log}")
