@@ -20,6 +20,7 @@ from service.graph_names import (
     decoder_outputs,
     self_caches,
 )
+from service.huge_pages import use_huge_pages
 from service.runtime.settings import Provider, RuntimeSettings
 
 _PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -32,6 +33,10 @@ _CACHE_TYPES: dict[str, np.dtype[np.generic]] = {
 
 _SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 """ONNX Runtime would merge Add and LayerNormalization into a node that takes several times as long on CPU."""
+
+_SPIN_MICROSECONDS = "500"
+"""How long a session's threads look out for work before they sleep: longer than the pause between two steps, and no
+longer, as the threads of the encoder would else hold the cores that the decoder's want, and the other way round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ def open_sessions(bundle: Bundle, settings: RuntimeSettings) -> Sessions:
     _check_names(decoder, "decoder", inputs, outputs)
     if copy_positions is not None:
         _check_names(copy_positions, "copying", list(COPY_INPUTS), list(COPY_OUTPUTS))
+    use_huge_pages()
     return Sessions(
         encoder=encoder,
         decoder=decoder,
@@ -93,6 +99,7 @@ def _open(path: Path, settings: RuntimeSettings) -> ort.InferenceSession:
     options.enable_mem_pattern = (
         settings.provider == "cuda"
     )  # for each new shape it would keep a block as large as a step
+    options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
     options.log_severity_level = 3
     provider: str | tuple[str, dict[str, str]] = _PROVIDERS[settings.provider]
     optimizers = _SLOWER_FUSIONS

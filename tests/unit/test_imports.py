@@ -16,6 +16,7 @@ LEAVES = frozenset(
         "service.bundle",
         "service.available_memory",
         "service.cpu",
+        "service.huge_pages",
         "service.malloc",
         "service.graph_names",
     }
@@ -27,6 +28,7 @@ SERVICE_DIRECTIONS: dict[str, frozenset[str]] = {
     "service.bundle": frozenset(),
     "service.available_memory": frozenset(),
     "service.cpu": frozenset(),
+    "service.huge_pages": frozenset(),
     "service.malloc": frozenset(),
     "service.graph_names": frozenset(),
     "service.tokenizer": frozenset(),
