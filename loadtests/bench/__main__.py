@@ -19,6 +19,7 @@ from loadtests.bench.processor import hardware, usable_cores
 from loadtests.bench.quality import Judge, signature
 from loadtests.bench.report import Line, as_json, lines_of, markdown, others_share, table
 from loadtests.bench.settings import SEARCHES
+from loadtests.bench.setups import read_setups, write_setups
 from loadtests.bench.system_process import SystemProcess
 from loadtests.bench.text import Text, read_parallel
 from loadtests.termination import run_program
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--slow-rounds", type=int, default=2, help="rounds beside the fp32 libraries (%(default)s)")
     add("--searches", nargs="+", choices=sorted(SEARCHES), default=list(SEARCHES), help="(all)")
     add("--levels", nargs="+", type=int, default=list(LEVELS), help="sentences in flight, 0 the whole file (all)")
+    add("--setups", type=Path, metavar="FILE", help="take set-ups from here where it has them, and keep those swept")
     add("--output", type=Path, default=Path("build/bench"), metavar="DIR", help="for JSON and PNG (%(default)s)")
     add("--quick", action="store_true", help=f"a smoke: {QUICK_SENTENCES} sentences, one round, no sweep")
     return parser
@@ -124,8 +126,10 @@ def run(arguments: argparse.Namespace) -> None:
     with ExitStack() as stack:
         systems = open_systems(stack, arguments)
         sweeps = frozenset() if arguments.quick else frozenset(systems)
-        bench = Bench(systems, text.ids, sweeps=sweeps, say=say)
+        setups = read_setups(arguments.setups)
+        bench = Bench(systems, text.ids, sweeps=sweeps, setups=setups, say=say)
         cases, complete = measure(bench, plan.cases(), say)
+        write_setups(arguments.setups, setups)
         versions = {name: system.versions for name, system in systems.items()}
     lines = judged(cases, text, tokenizer)
     share = others_share([turn for line in lines for turn in line.row.turns], cores=usable_cores())

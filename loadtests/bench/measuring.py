@@ -9,6 +9,7 @@ from typing import Protocol
 from loadtests.bench.cases import FLOAT32, INT8, Case
 from loadtests.bench.protocol import Answer, IdRows, Job
 from loadtests.bench.settings import Settings
+from loadtests.bench.setups import Setups
 from loadtests.bench.statistics import interleaved
 from loadtests.bench.sweep import best_of, candidates
 
@@ -69,16 +70,25 @@ class Row:
 
 
 class Bench:
-    """Measures cases on running systems; `say` gets a line about whatever begins."""
+    """Measures cases on running systems; `say` gets a line about whatever begins.
+
+    `setups` are those chosen before; what a sweep chooses is added to them.
+    """
 
     def __init__(
-        self, libraries: Mapping[str, Library], sources: IdRows, *, sweeps: frozenset[str], say: Callable[[str], None]
+        self,
+        libraries: Mapping[str, Library],
+        sources: IdRows,
+        *,
+        sweeps: frozenset[str],
+        say: Callable[[str], None],
+        setups: Setups | None = None,
     ) -> None:
         self._libraries = libraries
         self._sources = sources
         self._sweeps = sweeps
         self._say = say
-        self._chosen: dict[tuple[str, str, int], Settings] = {}
+        self._chosen = {} if setups is None else setups
 
     def measure(self, case: Case) -> list[Row]:
         """Run one case; a row for each of its systems, in their order."""
@@ -120,7 +130,7 @@ class Bench:
         """The best set-up for the case, found once for each beam size and level; float32 takes that of int8."""
         swept = INT8 if system == FLOAT32 else system
         small = replace(case, sentences=self._swept_sentences(case))
-        key = (swept, str(case.search.beam_size), case.level)
+        key = (swept, case.search.beam_size, case.level)
         if key not in self._chosen:
             found = candidates(swept, case)
             if swept in self._sweeps:

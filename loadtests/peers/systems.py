@@ -56,7 +56,7 @@ SIZES: dict[str, dict[int, tuple[int, ...]]] = {
     CTRANSLATE2: {1: (16, 8, 32, 64), 4: (8, 4, 16, 32)},
     TRANSFORMERS: {1: (16, 8, 32), 4: (8, 4, 16)},
 }
-"""By beam size; the first is the one that layouts are compared with."""
+"""By beam size, for each of two workers; one alone gets twice as many. Layouts are compared with the first."""
 Judge = Callable[[Setup], Awaitable[float]]
 
 
@@ -74,6 +74,10 @@ async def best_setup(system: str, *, beam_size: int, judge: Judge) -> Setup:
                 judged[each] = await judge(each)
         return max(judged, key=lambda each: judged[each])
 
-    chosen = await best(replace(first, workers=workers, threads=threads) for workers, threads in LAYOUTS)
-    chosen = await best(replace(chosen, size=size) for size in sizes)
+    def of(layout: tuple[int, int], size: int) -> Setup:
+        workers, threads = layout
+        return replace(first, workers=workers, threads=threads, size=size * first.workers // workers)
+
+    chosen = await best(of(layout, sizes[0]) for layout in LAYOUTS)
+    chosen = await best(of((chosen.workers, chosen.threads), size) for size in sizes)
     return await best(replace(chosen, wait_milliseconds=wait) for wait in waits)

@@ -1,10 +1,12 @@
 """The bench warms up, takes turns, and gives every system its best set-up."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from loadtests.bench.cases import FLOAT32, INT8, OURS, WHOLE
 from loadtests.bench.measuring import Bench
 from loadtests.bench.settings import Settings
+from loadtests.bench.setups import read_setups, write_setups
 from loadtests.bench.sweep import best_of, candidates
 from tests.unit.loadtests.bench.doubles import FakeLibrary, case_of
 
@@ -34,6 +36,20 @@ def test_a_system_runs_with_the_set_up_that_was_fastest_for_it() -> None:
     bench = Bench({INT8: library}, SOURCES, sweeps=frozenset({INT8}), say=lambda line: None)
     (row,) = bench.measure(case_of(INT8, level=64, sentences=256))
     assert row.settings.max_batch_size == 64
+
+
+def test_what_was_chosen_before_is_not_swept_again(tmp_path: Path) -> None:
+    """A second run with the first one's file measures the same set-ups, and nothing else."""
+    path, first, second = tmp_path / "kept" / "setups.json", FakeLibrary(), FakeLibrary()
+    case, setups = case_of(INT8, level=64, sentences=256), read_setups(path)
+    assert setups == {}
+    bench = Bench({INT8: first}, SOURCES, sweeps=frozenset({INT8}), setups=setups, say=lambda line: None)
+    (swept,) = bench.measure(case)
+    write_setups(path, setups)
+    bench = Bench({INT8: second}, SOURCES, sweeps=frozenset({INT8}), setups=read_setups(path), say=lambda line: None)
+    (kept,) = bench.measure(case)
+    assert kept.settings == swept.settings
+    assert len(second.jobs) == 2 < len(first.jobs)
 
 
 def test_float32_runs_with_what_was_found_for_int8() -> None:

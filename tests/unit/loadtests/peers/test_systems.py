@@ -12,8 +12,8 @@ MODELS = Models(bundle=Path("b"), checkpoint=Path("c"), converted=Path("m"), pyt
 @pytest.mark.parametrize(
     ("system", "best"),
     [
-        (CTRANSLATE2, Setup(workers=1, threads=2, size=64, wait_milliseconds=20.0)),
-        (TRANSFORMERS, Setup(workers=1, threads=2, size=32)),
+        (CTRANSLATE2, Setup(workers=1, threads=2, size=128, wait_milliseconds=20.0)),
+        (TRANSFORMERS, Setup(workers=1, threads=2, size=64)),
         (OURS, Setup(workers=2, threads=1, size=16)),
     ],
 )
@@ -28,6 +28,9 @@ async def test_the_best_setup_is_found_layout_by_size_by_wait(system: str, best:
 
     assert await best_setup(system, beam_size=1, judge=judge) == best
     assert len(set(tried)) == len(tried)
+    two, one = tried[:2]
+    assert (two.workers, one.workers) == (2, 1)
+    assert one.size == 2 * two.size  # else the layouts would differ in how much they hold, too
 
 
 def test_commands_say_what_the_setup_says() -> None:
