@@ -54,7 +54,7 @@ BENCH_TEXT ?= $(if $(DRAGOMAN_TEST_DATA),$(DRAGOMAN_TEST_DATA)/data/flores/dev.z
 BENCH_REFERENCES ?= $(if $(DRAGOMAN_TEST_DATA),$(DRAGOMAN_TEST_DATA)/data/flores/dev.en.gz)
 BENCH_BUNDLE ?= bundles/bench-int8
 BENCH_FLAGS ?=
-bench: $(VENV)/.installed ## Engine beside CTranslate2 and transformers as libraries (45 minutes, an idle machine)
+bench: $(VENV)/.installed ## Engine beside CTranslate2 and transformers as libraries (an hour, an idle machine)
 	@[ -n "$(BENCH_CHECKPOINT)" ] && [ -n "$(BENCH_TEXT)" ] && [ -n "$(BENCH_REFERENCES)" ] || { \
 		echo "Set BENCH_CHECKPOINT, BENCH_TEXT and BENCH_REFERENCES, or DRAGOMAN_TEST_DATA: see docs/benchmarks.md" >&2; exit 2; }
 	@[ -d "$(BENCH_BUNDLE)" ] || $(BIN)/python -m exporter export --checkpoint "$(BENCH_CHECKPOINT)" --precision int8 --output "$(BENCH_BUNDLE)"
