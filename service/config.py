@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     one with `provider` cuda."""
 
     threads_per_worker: Count = 1
-    """Threads that ONNX Runtime uses inside one worker's step. With 2, a text that is alone takes two thirds of the time;
-    with many at a time the service carries less (docs/performance.md)."""
+    """Threads that ONNX Runtime uses inside one worker's step. With 2, a text that is alone takes two thirds of the
+    time; with many at a time the service carries less (docs/performance.md)."""
 
     row_slots: Annotated[int, Field(ge=1, le=1024)] = 32
     """Rows (beams) that one worker decodes side by side."""
