@@ -112,7 +112,7 @@ def test_a_load_test_that_is_ended_leaves_no_server(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     ("main", "number"),
-    [("in_loop", signal.SIGTERM), ("in_starting", signal.SIGHUP), ("in_system", signal.SIGTERM)],
+    [("in_loop", signal.SIGTERM), ("in_starting", signal.SIGTERM), ("in_system", signal.SIGTERM)],
 )
 def test_servers_are_stopped_first(main: str, number: signal.Signals, repository: Path) -> None:
     """With an event loop and without, and before a server serves; who catches Ctrl-C may still report."""
