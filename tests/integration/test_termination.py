@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 AMPLE_SECONDS = 10.0
+HUNG_SECONDS = 60.0
 BEGINNING = """
 import asyncio, os, signal, sys
 from pathlib import Path
@@ -48,9 +50,14 @@ def in_system():
 """
 
 
-def ignoring(number: signal.Signals) -> Callable[[], object]:
-    """What a process is to do before it begins, to ignore a signal from its start."""
-    return lambda: signal.signal(number, signal.SIG_IGN)
+def beginning_with(ignored: signal.Signals | None) -> Callable[[], object]:
+    """What a process does before it begins: it ignores `ignored` and nothing else, whatever these tests run under."""
+
+    def prepare() -> None:
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
+
+    return prepare
 
 
 def state_and_parent(process: int) -> tuple[str, int]:
@@ -86,15 +93,18 @@ def started(
     command: Sequence[str], repository: Path, *, says: str, ignores: signal.Signals | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """The program when it has said `says`, and its children; none of them outlives the test."""
-    prepare = ignoring(ignores) if ignores else None
+    prepare = beginning_with(ignores)
     with subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True, preexec_fn=prepare) as program:
         children: list[int] = []
+        hung = Timer(HUNG_SECONDS, program.kill)
+        hung.start()
         try:
             assert any(says in line for line in program.stderr or ())
             while not (children := children_of(program.pid)):
                 time.sleep(0.01)
             yield program, children
         finally:
+            hung.cancel()
             program.kill()
             for child in alive(children):
                 os.kill(child, signal.SIGKILL)
@@ -112,7 +122,7 @@ def test_a_load_test_that_is_ended_leaves_no_server(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     ("main", "number"),
-    [("in_loop", signal.SIGTERM), ("in_starting", signal.SIGTERM), ("in_system", signal.SIGTERM)],
+    [("in_loop", signal.SIGTERM), ("in_starting", signal.SIGHUP), ("in_system", signal.SIGTERM)],
 )
 def test_servers_are_stopped_first(main: str, number: signal.Signals, repository: Path) -> None:
     """With an event loop and without, and before a server serves; who catches Ctrl-C may still report."""
