@@ -19,6 +19,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
+MOST_LONE_THREADS = 4
+"""Measured with two only: many threads that share the little work of one row would mostly wait for each other."""
 _DEFAULT_MODEL = re.compile(r"(?P<source>[^:=]+):(?P<target>[^:=]+)=(?P<model>.+)")
 
 
@@ -86,8 +88,13 @@ class Settings(BaseSettings):
     one with `provider` cuda."""
 
     threads_per_worker: Count = 1
-    """Threads that ONNX Runtime uses inside one worker's step. With 2, a text that is alone takes two thirds of the
-    time; with many at a time the service carries less (docs/performance.md)."""
+    """Threads that ONNX Runtime uses inside one worker's step. More threads than cores, all workers together, make
+    a busy service slower."""
+
+    lone_threads: Annotated[int, Field(ge=0)] = 0
+    """Threads inside the step of a worker while no other has work, so that a text that is alone takes less time; 0 =
+    as many as all workers have together, 4 at most. Where these are more than `threads-per-worker`, the decoder is in
+    memory twice."""
 
     row_slots: Annotated[int, Field(ge=1, le=1024)] = 32
     """Rows (beams) that one worker decodes side by side."""
@@ -246,6 +253,11 @@ class Settings(BaseSettings):
         if self.workers or self.provider == "cuda":
             return self.workers or 1
         return max(1, available_cores() // self.threads_per_worker)
+
+    @property
+    def lone_thread_count(self) -> int:
+        """Threads of a worker that is alone: as set, else those of all workers, within what was found to help."""
+        return self.lone_threads or min(MOST_LONE_THREADS, self.worker_count * self.threads_per_worker)
 
 
 def load_settings(arguments: Sequence[str]) -> Settings:

@@ -18,6 +18,7 @@ from service.engine.options import DecodingOptions, Priority
 from service.engine.runner import ModelLimits, ModelRunner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import DecodingResult, FinishReason, Sequence
+from service.engine.sharing import BusyWorkers
 from service.engine.worker import Worker
 from service.errors import CancelledError, InvalidInputError, UnavailableError
 
@@ -64,8 +65,9 @@ class Engine:
         self._model = runners[0].limits
         row_slots = sum(runner.limits.row_slots for runner in runners)
         self._scheduler = Scheduler(limits, row_slots=row_slots, observer=self._observer, clock=clock)
+        busy = BusyWorkers()
         self._workers = [
-            Worker(number, runner, self._scheduler, limits=limits, observer=self._observer, clock=clock)
+            Worker(number, runner, self._scheduler, busy=busy, limits=limits, observer=self._observer, clock=clock)
             for number, runner in enumerate(runners)
         ]
         self._threads: list[threading.Thread] = []

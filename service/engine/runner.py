@@ -49,7 +49,8 @@ class Batch:
 
     `last_tokens`, `past_lengths`, `sentence_slots` are (R,); `bans` is (B, 2) of (row, token id), row by row and
     equally many for each; `best` is how many of the best tokens each row needs; `full_rows` asks for whole rows of
-    log-probabilities as well.
+    log-probabilities as well. `alone`: no other worker has sequences, so their cores are free; no result may depend on
+    it.
     """
 
     last_tokens: IntArray
@@ -58,6 +59,7 @@ class Batch:
     bans: RowArray
     best: int
     full_rows: bool
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How a worker divides its time between interactive and bulk rows."""
+"""What is shared: a worker's time between interactive and bulk rows, and the cores between workers."""
 
 from __future__ import annotations
 
@@ -35,3 +35,21 @@ class TimeShare:
         else:
             self._alone = _MEMORY * self._alone + (1.0 - _MEMORY) * seconds if self._alone else seconds
             self._earned = min(self._added, self._earned + seconds * self._earned_per_second)
+
+
+class BusyWorkers:
+    """Which of an engine's workers have sequences; each says so of itself, on its own thread."""
+
+    def __init__(self) -> None:
+        self._numbers: set[int] = set()
+
+    def report(self, worker: int, *, busy: bool) -> None:
+        """Worker number `worker` has sequences, or none."""
+        if busy:
+            self._numbers.add(worker)
+        else:
+            self._numbers.discard(worker)
+
+    def none_but(self, worker: int) -> bool:
+        """Whether no other worker has sequences."""
+        return not self._numbers - {worker}

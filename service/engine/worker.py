@@ -20,7 +20,7 @@ from service.engine.runner import Batch, ModelRunner, RowCopy
 from service.engine.scheduler import Scheduler
 from service.engine.search import Search, best_wanted
 from service.engine.sequence import Aligner, DecodingResult, FinishReason, Sequence, SequenceStatus
-from service.engine.sharing import TimeShare
+from service.engine.sharing import BusyWorkers, TimeShare
 from service.engine.slots import RowPool, SlotPool
 from service.errors import CancelledError, DeadlineError, DragomanError, EngineError
 
@@ -36,6 +36,7 @@ class Worker:
         runner: ModelRunner,
         scheduler: Scheduler,
         *,
+        busy: BusyWorkers,
         limits: EngineLimits,
         observer: EngineObserver,
         clock: Callable[[], float],
@@ -45,6 +46,7 @@ class Worker:
         self.last_turn = clock()
         self._runner = runner
         self._scheduler = scheduler
+        self._busy = busy
         self._limits = limits
         self._observer = observer
         self._clock = clock
@@ -68,6 +70,7 @@ class Worker:
         """One turn: drop, admit, encode, decode one step, search, retire. False when there was no work."""
         self._drop_ended()
         admitted = self._scheduler.schedule(self._room())
+        self._busy.report(self.number, busy=bool(self._running or admitted))
         if not self._running and not admitted:
             self.last_turn = self._clock()
             return False
@@ -181,6 +184,7 @@ class Worker:
             bans=self._filter.bans(self._table, running, rows),
             best=max(map(best_wanted, running)),
             full_rows=turn.full_rows > 0,
+            alone=self._busy.none_but(self.number),
         )
         started = self._clock()
         try:

@@ -46,6 +46,7 @@ class ModelLoader:
         self._runtime = RuntimeSettings(
             workers=settings.worker_count,
             threads_per_worker=settings.threads_per_worker,
+            lone_threads=settings.lone_thread_count,
             row_slots=settings.row_slots,
             max_source_tokens=settings.max_source_tokens,
             max_output_tokens=settings.max_output_tokens,

@@ -24,7 +24,7 @@ def load_runners(bundle: Bundle, settings: RuntimeSettings) -> list[ModelRunner]
     else:
         device = Device(kind=settings.provider, number=settings.device_id)
         runners = [DeviceRunner(bundle, sessions, settings, device) for _ in range(settings.workers)]
-    warm_up(runners)
+    warm_up(runners, lone_decoder=settings.has_lone_decoder)
     return runners
 
 

@@ -70,6 +70,7 @@ def memory_plan(bundle: Bundle, settings: RuntimeSettings) -> MemoryPlan:
     manifest = bundle.manifest
     dimensions = manifest.dimensions
     item = manifest.cache_item_bytes
+    copies = 2 if settings.has_lone_decoder else 1  # all files again, though the encoder's part of them is not
     position = 2 * dimensions.decoder_layers * dimensions.d_model * item
     outputs = min(settings.max_output_tokens, manifest.max_target_tokens)
     sources = min(settings.max_source_tokens, manifest.max_source_tokens)
@@ -77,7 +78,7 @@ def memory_plan(bundle: Bundle, settings: RuntimeSettings) -> MemoryPlan:
     logits = settings.row_slots * dimensions.padded_vocabulary_size * (item + 2 * _LOG_PROB_BYTES)
     encoded = max(ENCODED_TOKENS, ENCODER_SENTENCES * sources) * position
     return MemoryPlan(
-        weights=sum(entry.bytes for entry in manifest.files.values()),
+        weights=copies * sum(entry.bytes for entry in manifest.files.values()),
         self_caches=settings.workers * (settings.row_slots + 1) * outputs * position,
         cross_caches=settings.workers * sentences * sources * position,
         workspace=settings.workers * (logits + encoded) if settings.provider == "cuda" else 0,

@@ -28,13 +28,14 @@ _MAX_BINDINGS = 64
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a binding was made for: rows, narrow places, wide blocks, best tokens, and whether whole rows come back."""
+    """What a binding was made for: rows, narrow places, wide blocks, best tokens, whole rows or not, which decoder."""
 
     rows: int
     narrow: int
     wide: int
     best: int
     full_rows: bool
+    lone: bool = False
 
 
 class OnnxRunner:
@@ -106,14 +107,15 @@ class OnnxRunner:
         self._last_tokens[:rows] = batch.last_tokens
         self._past_lengths[:rows] = batch.past_lengths
         self._map.arrange(batch.sentence_slots)
-        shape = Shape(rows, self._map.narrow_count, self._map.wide_count, batch.best, batch.full_rows)
+        lone = batch.alone and self._sessions.lone_decoder is not None
+        shape = Shape(rows, self._map.narrow_count, self._map.wide_count, batch.best, batch.full_rows, lone)
         binding = self._binding(shape)
         usual = len(batch.bans) == rows
         if usual:
             self._bans[:rows] = batch.bans
         else:
             _bind_input(binding, names.BANS, batch.bans)
-        self._sessions.decoder.run_with_iobinding(binding)
+        self._decoder(shape).run_with_iobinding(binding)
         if not usual:
             _bind_input(binding, names.BANS, self._bans[:rows])
         best = (rows, batch.best)
@@ -148,6 +150,10 @@ class OnnxRunner:
             self._log_probs = np.zeros(shape, np.float32)
         return self._log_probs
 
+    def _decoder(self, shape: Shape) -> ort.InferenceSession:
+        lone = self._sessions.lone_decoder
+        return lone if shape.lone and lone is not None else self._sessions.decoder
+
     def _binding(self, shape: Shape) -> ort.IOBinding:
         binding = self._bindings.pop(shape, None) or self._bind(shape)
         self._bindings[shape] = binding
@@ -159,7 +165,7 @@ class OnnxRunner:
         """Bind every input and output to this runner's memory, for steps of `shape` with one ban a row."""
         layers = self._manifest.dimensions.decoder_layers
         places = self._map
-        binding = self._sessions.decoder.io_binding()
+        binding = self._decoder(shape).io_binding()
         inputs: dict[str, AnyArray] = {
             names.INPUT_IDS: self._last_tokens[: shape.rows],
             names.PAST_LENGTHS: self._past_lengths[: shape.rows],

@@ -43,12 +43,14 @@ longer, as the threads of the encoder would else hold the cores that the decoder
 class Sessions:
     """One session per graph, shared by the workers of a device: Run is thread-safe and releases the GIL.
 
-    `cache_dtype` is the type in which the graphs keep keys and values; `picks_full_rows` says whether a step can be
-    told which whole rows of log-probabilities to return, as older bundles cannot.
+    `lone_decoder` is the decoder with more threads, for a worker that is alone: ONNX Runtime fixes a session's threads
+    when it opens. `cache_dtype` is the type in which the graphs keep keys and values; `picks_full_rows` says whether a
+    step can be told which whole rows of log-probabilities to return, as older bundles cannot.
     """
 
     encoder: ort.InferenceSession
     decoder: ort.InferenceSession
+    lone_decoder: ort.InferenceSession | None
     copy_positions: ort.InferenceSession | None
     cache_dtype: np.dtype[np.generic]
     picks_full_rows: bool
@@ -68,10 +70,12 @@ def open_sessions(bundle: Bundle, settings: RuntimeSettings) -> Sessions:
         ort.preload_dlls()  # CUDA's libraries may lie in Python packages, where the loader does not look
     manifest = bundle.manifest
     layers = manifest.dimensions.decoder_layers
-    encoder = _open(bundle.encoder_path, settings)
-    decoder = _open(bundle.decoder_path, settings)
+    threads = settings.threads_per_worker
+    encoder = _open(bundle.encoder_path, settings, threads)
+    decoder = _open(bundle.decoder_path, settings, threads)
+    lone_decoder = _open(bundle.decoder_path, settings, settings.lone_threads) if settings.has_lone_decoder else None
     copy_path = bundle.copy_positions_path
-    copy_positions = None if copy_path is None else _open(copy_path, settings)
+    copy_positions = None if copy_path is None else _open(copy_path, settings, threads)
     _check_names(encoder, "encoder", list(ENCODER_INPUTS), list(ENCODER_OUTPUTS))
     cache_dtype = _cache_dtype(decoder)
     outputs = decoder_outputs(
@@ -86,15 +90,16 @@ def open_sessions(bundle: Bundle, settings: RuntimeSettings) -> Sessions:
     return Sessions(
         encoder=encoder,
         decoder=decoder,
+        lone_decoder=lone_decoder,
         copy_positions=copy_positions,
         cache_dtype=cache_dtype,
         picks_full_rows=picks_full_rows,
     )
 
 
-def _open(path: Path, settings: RuntimeSettings) -> ort.InferenceSession:
+def _open(path: Path, settings: RuntimeSettings, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = settings.threads_per_worker
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = (
         settings.provider == "cuda"

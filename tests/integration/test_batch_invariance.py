@@ -22,14 +22,19 @@ from tests.doubles.schedules import Alone, Arrival, Source, arrivals, difference
 LONGEST = 48
 
 
-def runner(bundle: Bundle, *, rows: int, threads: int) -> ModelRunner:
-    """A runner of its own, with short slots."""
+def runners(bundle: Bundle, *, workers: int, rows: int, threads: int = 1, lone_threads: int = 1) -> list[ModelRunner]:
+    """Runners of their own, with short slots."""
     return load_runners(
         bundle,
         RuntimeSettings(
-            workers=1, threads_per_worker=threads, row_slots=rows, max_source_tokens=64, max_output_tokens=LONGEST
+            workers=workers,
+            threads_per_worker=threads,
+            lone_threads=lone_threads,
+            row_slots=rows,
+            max_source_tokens=64,
+            max_output_tokens=LONGEST,
         ),
-    )[0]
+    )
 
 
 def random_sources(bundle: Bundle) -> st.SearchStrategy[Source]:
@@ -40,9 +45,12 @@ def random_sources(bundle: Bundle) -> st.SearchStrategy[Source]:
 
 
 def check(bundle: Bundle, sources: st.SearchStrategy[Source], *, schedules: int, longest: int) -> int:
-    """Run random schedules through one engine whose memory is never cleaned; returns how many there were."""
-    alone = Alone(runner(bundle, rows=8, threads=1))
-    engine = Engine([runner(bundle, rows=14, threads=2)])
+    """Run random schedules through one engine whose memory is never cleaned; returns how many there were.
+
+    Its second worker gets what the first has no room for, and with it the first one's steps change their threads.
+    """
+    alone = Alone(*runners(bundle, workers=1, rows=8))
+    engine = Engine(runners(bundle, workers=2, rows=14, threads=2, lone_threads=3))
     ran = 0
 
     @settings(max_examples=schedules, deadline=None)
@@ -70,8 +78,8 @@ def test_a_scale_over_the_whole_batch_is_found_out(tiny_bundle: Path, tmp_path: 
     dynamic = Bundle(directory=tmp_path / "dynamic", manifest=original.manifest)
     for path in (dynamic.encoder_path, dynamic.decoder_path):
         quantize_dynamic(path, path, extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT})
-    alone = Alone(runner(dynamic, rows=8, threads=1))
-    engine = Engine([runner(dynamic, rows=14, threads=1)])
+    alone = Alone(*runners(dynamic, workers=1, rows=8))
+    engine = Engine(runners(dynamic, workers=1, rows=14))
     eos = original.manifest.special_ids.eos
     schedule = [
         Arrival((token, token + 9, token + 3, eos), DecodingOptions(max_output_tokens=12), 0, None, Priority.BULK)

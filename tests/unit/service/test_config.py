@@ -69,6 +69,16 @@ def test_workers_fill_the_cores_that_this_process_may_use(monkeypatch: pytest.Mo
     assert load_settings(["--bundle", "a", "--workers", "3"]).worker_count == 3
 
 
+def test_a_lone_worker_gets_the_threads_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a bound, unless it is set."""
+    monkeypatch.setattr(config, "available_cores", lambda: 3)
+    assert load_settings(["--bundle", "a"]).lone_thread_count == 3
+    assert load_settings(["--bundle", "a", "--workers", "2"]).lone_thread_count == 2
+    assert load_settings(["--bundle", "a", "--lone-threads", "1"]).lone_thread_count == 1
+    monkeypatch.setattr(config, "available_cores", lambda: 64)
+    assert load_settings(["--bundle", "a"]).lone_thread_count == config.MOST_LONE_THREADS
+
+
 def test_every_setting_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     """--help says of each option what it does."""
     with pytest.raises(SystemExit):

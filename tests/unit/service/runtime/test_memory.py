@@ -24,6 +24,15 @@ def test_the_plan_is_what_the_runners_take(tiny_bundle: Path) -> None:
     assert plan.weights >= (tiny_bundle / "weights.bin").stat().st_size
 
 
+def test_a_decoder_for_a_lone_worker_is_planned_for(tiny_bundle: Path) -> None:
+    """Its weights are in memory once more; the caches belong to the workers, whichever decoder fills them."""
+    bundle = Bundle.load(tiny_bundle)
+    usual = memory_plan(bundle, RuntimeSettings(workers=2))
+    lone = memory_plan(bundle, RuntimeSettings(workers=2, lone_threads=2))
+    assert lone.weights == 2 * usual.weights
+    assert lone.total - lone.weights == usual.total - usual.weights
+
+
 def test_models_share_one_budget() -> None:
     """The second model that does not fit any more is named, with what to turn down."""
     plan = MemoryPlan(weights=2**20, self_caches=2**20, cross_caches=2**20)

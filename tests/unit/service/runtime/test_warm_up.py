@@ -24,6 +24,7 @@ class Recorder(FakeRunner):
         self._meeting = meeting
         self.widths: list[tuple[int, int]] = []
         self.steps: list[tuple[int, int, int]] = []
+        self.alone: list[bool] = []
 
     def encode(self, sources: Sequence[npt.NDArray[np.int32]], slots: Sequence[int], lanes: Sequence[int]) -> None:
         """As the fake does, after the other workers have come as far."""
@@ -36,6 +37,7 @@ class Recorder(FakeRunner):
         sentences = set(batch.sentence_slots.tolist())
         assert sentences == self.open_slots
         self.steps.append((len(batch.last_tokens), len(sentences), int(batch.past_lengths.max())))
+        self.alone.append(batch.alone)
         nothing = np.zeros((len(batch.last_tokens), batch.best), np.float32)
         return StepOutput(
             top_ids=nothing.astype(np.int64), top_log_probs=nothing, log_probs=None, alignment_queries=None
@@ -52,6 +54,15 @@ def test_all_workers_run_their_largest_batches_together() -> None:
         assert each.widths == [(20, 100), (32, 1), (32 // LANES, 1)]
         assert each.steps == [(20, 20, 23), (32, 32, 23), (32, 32 // LANES, 23)]
         assert each.open_slots == set()
+
+
+def test_a_lone_worker_s_decoder_runs_its_largest_steps_too() -> None:
+    """By one worker, when the others have done theirs: no two ever use it at a time."""
+    recorders = [Recorder(limits(row_slots=32, max_source_tokens=100), Barrier(1)) for _ in range(2)]
+    warm_up(recorders, lone_decoder=True)
+    assert recorders[0].alone == [False, False, False, True, True]
+    assert [rows for rows, _, _ in recorders[0].steps[3:]] == [32, 32]
+    assert recorders[1].alone == [False, False, False]
 
 
 def test_few_rows_and_long_sources_are_no_trouble() -> None:
