@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.bundle import Bundle
 from service.config import Settings
@@ -46,7 +46,6 @@ class ModelLoader:
         self._runtime = RuntimeSettings(
             workers=settings.worker_count,
             threads_per_worker=settings.threads_per_worker,
-            lone_threads=settings.lone_thread_count,
             row_slots=settings.row_slots,
             max_source_tokens=settings.max_source_tokens,
             max_output_tokens=settings.max_output_tokens,
@@ -60,7 +59,7 @@ class ModelLoader:
 
         Raises: BundleError, CheckpointError, ConfigError; memory planned and taken has been given back then.
         """
-        manifest, plan = bundle.manifest, memory_plan(bundle, self._runtime)
+        manifest, plan = bundle.manifest, memory_plan(bundle, self._runtime_of(bundle))
         get_logger().info("memory_plan", model=manifest.model_id, version=manifest.version, plan=str(plan))
         with self._counting:
             self._budget.spend(plan, model=manifest.model_id)
@@ -83,10 +82,15 @@ class ModelLoader:
             self._budget.give_back(loaded.plan)
             self._count(loaded.model, loaded.plan, sign=-1)
 
+    def _runtime_of(self, bundle: Bundle) -> RuntimeSettings:
+        size = sum(entry.bytes for entry in bundle.manifest.files.values())
+        return replace(self._runtime, lone_threads=self._settings.lone_thread_count(size))
+
     def _start(self, bundle: Bundle) -> ServedModel:
         tokenizer = Tokenizer.load(bundle.directory)
         observer = EngineMetrics(self._metrics, bundle.manifest.model_id)
-        engine = Engine(self._runners(bundle, self._runtime), limits=engine_limits(self._settings), observer=observer)
+        runners = self._runners(bundle, self._runtime_of(bundle))
+        engine = Engine(runners, limits=engine_limits(self._settings), observer=observer)
         engine.start()
         try:
             model = served_model(bundle, tokenizer, engine, self._runtime)

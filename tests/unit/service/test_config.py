@@ -70,13 +70,16 @@ def test_workers_fill_the_cores_that_this_process_may_use(monkeypatch: pytest.Mo
 
 
 def test_a_lone_worker_gets_the_threads_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a bound, unless it is set."""
+    """Within a bound and for a large model, unless it is set."""
+    large, small = config.LEAST_LONE_BYTES, config.LEAST_LONE_BYTES - 1
     monkeypatch.setattr(config, "available_cores", lambda: 3)
-    assert load_settings(["--bundle", "a"]).lone_thread_count == 3
-    assert load_settings(["--bundle", "a", "--workers", "2"]).lone_thread_count == 2
-    assert load_settings(["--bundle", "a", "--lone-threads", "1"]).lone_thread_count == 1
+    assert load_settings(["--bundle", "a"]).lone_thread_count(large) == 3
+    assert load_settings(["--bundle", "a"]).lone_thread_count(small) == 1
+    assert load_settings(["--bundle", "a", "--workers", "2"]).lone_thread_count(large) == 2
+    assert load_settings(["--bundle", "a", "--lone-threads", "1"]).lone_thread_count(large) == 1
+    assert load_settings(["--bundle", "a", "--lone-threads", "2"]).lone_thread_count(small) == 2
     monkeypatch.setattr(config, "available_cores", lambda: 64)
-    assert load_settings(["--bundle", "a"]).lone_thread_count == config.MOST_LONE_THREADS
+    assert load_settings(["--bundle", "a"]).lone_thread_count(large) == config.MOST_LONE_THREADS
 
 
 def test_every_setting_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
