@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,16 +96,20 @@ def open_systems(stack: ExitStack, arguments: argparse.Namespace) -> dict[str, S
     }
 
 
-def measure(bench: Bench, cases: Iterable[Case], say: Callable[[str], None]) -> tuple[list[list[Row]], bool]:
-    """The rows of every case and whether all were measured; Ctrl-C ends the measuring and keeps what there is."""
-    measured: list[list[Row]] = []
+def measure(bench: Bench, cases: Sequence[Case], say: Callable[[str], None]) -> bool:
+    """Take the rounds of every case; says whether all were taken, as Ctrl-C ends the measuring and keeps what there is.
+
+    All cases have their first round before any has its second: what drifts in minutes then shows in the spread.
+    """
     try:
-        for case in cases:
-            measured.append(bench.measure(case))
+        for number in range(max(case.rounds for case in cases)):
+            for case in cases:
+                if number < case.rounds:
+                    bench.take_round(case)
     except KeyboardInterrupt:
-        say("interrupted: the cases measured so far are reported")
-        return measured, False
-    return measured, True
+        say("interrupted: the rounds taken so far are reported")
+        return False
+    return True
 
 
 def judged(cases: list[list[Row]], text: Text, tokenizer: Tokenizer) -> list[Line]:
@@ -128,10 +132,10 @@ def run(arguments: argparse.Namespace) -> None:
         sweeps = frozenset() if arguments.quick else frozenset(systems)
         setups = read_setups(arguments.setups)
         bench = Bench(systems, text.ids, sweeps=sweeps, setups=setups, say=say)
-        cases, complete = measure(bench, plan.cases(), say)
+        complete = measure(bench, list(plan.cases()), say)
         write_setups(arguments.setups, setups)
         versions = {name: system.versions for name, system in systems.items()}
-    lines = judged(cases, text, tokenizer)
+    lines = judged(bench.rows(), text, tokenizer)
     share = others_share([turn for line in lines for turn in line.row.turns], cores=usable_cores())
     facts = {
         "began": began.isoformat(timespec="seconds"),

@@ -1,22 +1,23 @@
-"""Runs the cases: picks each system's set-up, warms up, then lets the systems take turns."""
+"""Runs rounds of cases: picks each system's set-up, warms up, then lets the systems take turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from loadtests.bench.cases import FLOAT32, INT8, Case
+from loadtests.bench.cases import FLOAT32, INT8, WHOLE, Case
 from loadtests.bench.protocol import Answer, IdRows, Job
 from loadtests.bench.settings import Settings
 from loadtests.bench.setups import Setups
-from loadtests.bench.statistics import interleaved
 from loadtests.bench.sweep import candidates, finalists
 
 SWEPT_SENTENCES = 2
 """A set-up is tried on this many times the sentences in flight, within these bounds."""
 FEWEST_SWEPT, MOST_SWEPT, MOST_SWEPT_BEAMS = 12, 256, 128
 WARM_SENTENCES, MOST_WARM = 16, 64
+FINAL_TRIES = 3
+"""Of set-ups that came close to each other; a whole file is long enough to be tried once."""
 
 
 class Library(Protocol):
@@ -89,31 +90,38 @@ class Bench:
         self._sweeps = sweeps
         self._say = say
         self._chosen = {} if setups is None else setups
+        self._taken: dict[Case, list[dict[str, Answer]]] = {}
 
-    def measure(self, case: Case) -> list[Row]:
-        """Run one case; a row for each of its systems, in their order."""
+    def take_round(self, case: Case) -> None:
+        """Let every system of `case` have one turn, after a warm-up; before the first their set-ups are chosen."""
         settings = {system: self._settings(system, case) for system in case.systems}
-        name = f"{case.search.name}, {case.label}, {case.sentences} sentences"
         for system in case.systems:
             self._warm_up(system, case, settings[system])
-        turns: dict[str, list[Turn]] = {system: [] for system in case.systems}
-        outputs: dict[str, IdRows] = {}
-        for number, system in interleaved(case.systems, rounds=case.rounds):
-            answer = self._run(system, case, settings[system], in_flight=case.in_flight)
-            turns[system].append(Turn.of(answer))
-            outputs[system] = answer.outputs
-            rate = turns[system][-1].sentences_per_second
-            self._say(f"{name}: round {number + 1} of {case.rounds}, {system} {rate:.1f} sentences/s")
+        answers = {system: self._turn(system, case, settings[system]) for system in case.systems}
+        self._taken.setdefault(case, []).append(answers)
+
+    def rows(self) -> list[list[Row]]:
+        """For each case that had a whole round, in the order of their first ones, a row for each of its systems."""
         return [
-            Row(
-                case=case,
-                system=system,
-                settings=settings[system],
-                turns=tuple(turns[system]),
-                outputs=outputs[system],
-            )
-            for system in case.systems
+            [
+                Row(
+                    case=case,
+                    system=system,
+                    settings=self._settings(system, case),
+                    turns=tuple(Turn.of(answers[system]) for answers in rounds),
+                    outputs=rounds[-1][system].outputs,
+                )
+                for system in case.systems
+            ]
+            for case, rounds in self._taken.items()
         ]
+
+    def _turn(self, system: str, case: Case, settings: Settings) -> Answer:
+        answer = self._run(system, case, settings, in_flight=case.in_flight)
+        number, rate = len(self._taken.get(case, ())) + 1, Turn.of(answer).sentences_per_second
+        name = f"{case.search.name}, {case.label}, {case.sentences} sentences"
+        self._say(f"{name}: round {number} of {case.rounds}, {system} {rate:.1f} sentences/s")
+        return answer
 
     def _warm_up(self, system: str, case: Case, settings: Settings) -> None:
         """Let a set-up touch its memory once before it is measured."""
@@ -135,13 +143,23 @@ class Bench:
             found = candidates(swept, case)
             if swept in self._sweeps:
                 best = finalists(found, lambda settings: self._try(swept, small, settings))
-                self._chosen[key] = finalists(best, lambda settings: self._try(swept, case, settings))[0]
+                self._chosen[key] = self._best(best, swept, case)
             else:
                 self._chosen[key] = found[0]
             chosen = self._chosen[key].describe()
             self._say(f"{case.search.name}, {case.label}: {swept} runs with {chosen} (of {len(found)} set-ups)")
         settings = self._chosen[key]
         return replace(settings, call_size=case.in_flight) if _one_call(swept, case) else settings
+
+    def _best(self, close: Sequence[Settings], system: str, case: Case) -> Settings:
+        """The one with the largest throughput on all sentences of `case`, in some tries that take turns."""
+        if len(close) == 1:
+            return close[0]
+        rates = dict.fromkeys(close, 0.0)
+        for _ in range(1 if case.level == WHOLE else FINAL_TRIES):
+            for each in close:
+                rates[each] += self._try(system, case, each)
+        return max(close, key=lambda each: rates[each])
 
     def _swept_sentences(self, case: Case) -> int:
         if case.level == 0:
