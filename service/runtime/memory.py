@@ -56,7 +56,7 @@ class MemoryBudget:
             raise ConfigError(
                 f"model {model} plans for {plan}, {spent / 2**20:.0f} MiB with the models that are loaded, "
                 f"and the limit is {self._limit / 2**20:.0f} MiB: "
-                "lower row-slots, workers, max-source-tokens or max-output-tokens"
+                "lower row-slots, workers, max-source-tokens or max-output-tokens, or set lone-threads to 1"
             )
         self._spent = spent
 

@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from service import config
 from service.bundle import Bundle
 from service.config import Settings
 from service.engine import Batch, ModelRunner, StepOutput
@@ -188,6 +189,28 @@ async def test_a_broken_version_changes_nothing(platform: Platform, fault: str) 
     mended = platform.write("m", mark="3")
     await platform.reconcile()
     assert platform.versions == [mended]
+
+
+def test_a_large_model_gets_threads_for_a_lone_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model by its own size, and memory is planned for what it gets."""
+    asked: list[int] = []
+
+    def make(_: Bundle, settings: RuntimeSettings) -> list[ModelRunner]:
+        asked.append(settings.lone_threads)
+        return [EchoRunner(tiny_tokenizer(), row_slots=8)]
+
+    write_echo_bundle(tmp_path / "m")
+    bundle = Bundle.load(tmp_path / "m")
+    size = sum(entry.bytes for entry in bundle.manifest.files.values())
+    loader = ModelLoader(Settings(bundle=(tmp_path / "m",), workers=2), Metrics(CollectorRegistry()), runners=make)
+    weights = []
+    for least in (size, size + 1):
+        monkeypatch.setattr(config, "LEAST_LONE_BYTES", least)
+        loaded = loader.load(bundle)
+        loader.unload(loaded, grace_seconds=1.0)
+        weights.append(loaded.plan.weights)
+    assert asked == [2, 1]
+    assert weights == [2 * size, size]
 
 
 async def test_both_versions_must_fit_the_budget(tmp_path: Path) -> None:
