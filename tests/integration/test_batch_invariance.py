@@ -45,12 +45,14 @@ def random_sources(bundle: Bundle) -> st.SearchStrategy[Source]:
 
 
 def check(bundle: Bundle, sources: st.SearchStrategy[Source], *, schedules: int, longest: int) -> int:
-    """Run random schedules through one engine whose memory is never cleaned; returns how many there were.
+    """Run random schedules through engines whose memory is never cleaned; returns how many there were.
 
-    Its second worker gets what the first has no room for, and with it the first one's steps change their threads.
+    One has a single worker. The second worker of the other gets what the first has no room for, so that the steps of
+    both change between the usual decoder and that of a lone worker.
     """
     alone = Alone(*runners(bundle, workers=1, rows=8))
-    engine = Engine(runners(bundle, workers=2, rows=14, threads=2, lone_threads=3))
+    pair = runners(bundle, workers=2, rows=6, lone_threads=2)
+    engines = [Engine(runners(bundle, workers=1, rows=14, threads=2)), Engine(pair)]
     ran = 0
 
     @settings(max_examples=schedules, deadline=None)
@@ -58,9 +60,11 @@ def check(bundle: Bundle, sources: st.SearchStrategy[Source], *, schedules: int,
     def every_schedule(schedule: list[Arrival]) -> None:
         nonlocal ran
         ran += 1
-        assert differences(schedule, run_schedule(engine, schedule), alone) == []
+        for engine in engines:
+            assert differences(schedule, run_schedule(engine, schedule), alone) == []
 
     every_schedule()
+    assert {shape.lone for each in pair for shape in vars(each)["_bindings"]} == {False, True}
     return ran
 
 
