@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--text", type=Path, required=True, metavar="FILE", help="sentences, one a line, .gz or not")
     add("--references", type=Path, required=True, metavar="FILE", help="their translations, for BLEU")
     add("--sentences", type=int, default=300, help="size of the whole file (%(default)s)")
-    add("--rounds", type=int, default=3, help="rounds beside CTranslate2 int8 (%(default)s)")
+    add("--rounds", type=int, default=5, help="rounds beside CTranslate2 int8 (%(default)s)")
     add("--slow-rounds", type=int, default=2, help="rounds beside the fp32 libraries (%(default)s)")
     add("--searches", nargs="+", choices=sorted(SEARCHES), default=list(SEARCHES), help="(all)")
     add("--levels", nargs="+", type=int, default=list(LEVELS), help="sentences in flight, 0 the whole file (all)")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from loadtests.bench.cases import OURS
 from loadtests.bench.measuring import Row, Turn
 from loadtests.bench.quality import Quality
-from loadtests.bench.statistics import Spread, round_ratios
+from loadtests.bench.statistics import Spread, round_ratios, second_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,20 @@ def lines_of(case_rows: Sequence[Row], qualities: Sequence[Quality]) -> list[Lin
     return lines
 
 
-HEADER = ("search", "in flight", "sentences", "system", "set-up", "sent/s", "tok/s", "BLEU", "ours/it", "spread", "")
+HEADER = (
+    "search",
+    "in flight",
+    "sentences",
+    "system",
+    "set-up",
+    "sent/s",
+    "tok/s",
+    "BLEU",
+    "ours/it",
+    "spread",
+    "2nd run",
+    "",
+)
 
 
 def table(lines: Sequence[Line]) -> str:
@@ -66,7 +79,7 @@ def markdown(lines: Sequence[Line]) -> str:
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    row, quality, ratio = line.row, line.quality, line.ratio
+    row, quality, ratio, again = line.row, line.quality, line.ratio, second_run(line.ratios)
     remark = "" if line.counted else "no BLEU to meet" if quality.reference_bleu is None else "not counted"
     return (
         row.case.search.name,
@@ -79,6 +92,7 @@ def _cells(line: Line) -> tuple[str, ...]:
         f"{quality.bleu:.2f}",
         f"{ratio.median:.2f}" if ratio else "",
         f"{ratio.least:.2f}-{ratio.largest:.2f}" if ratio else "",
+        f"{again[0]:.2f}-{again[1]:.2f}" if again else "",
         remark,
     )
 
@@ -112,5 +126,6 @@ def _fields(line: Line) -> dict[str, object]:
         "quality": asdict(line.quality),
         "ours_over_this": asdict(line.ratio) if line.ratio else None,
         "ours_over_this_by_round": list(line.ratios),
+        "ours_over_this_in_second_run": second_run(line.ratios),
         "counted": line.counted,
     }

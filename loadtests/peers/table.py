@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from loadtests.bench.statistics import Spread, round_ratios
+from loadtests.bench.statistics import Spread, round_ratios, second_run
 from loadtests.measurement import PhaseResult
 from loadtests.peers.comparison import Comparison, SystemResult
 from loadtests.peers.systems import OURS
@@ -97,7 +97,9 @@ def _ratios(comparison: Comparison) -> list[str]:
 
 def _ratio(ours: SystemResult, other: SystemResult, figure: Figure) -> str:
     mine, theirs = figure(ours), figure(other)
-    if not all(theirs):
+    if not all(theirs):  # a round in which nothing was carried has no ratio
         return "it carries none" if all(mine) else "-"
-    spread = Spread.of(round_ratios(mine, theirs))
-    return f"**{spread.median:.2f}** ({spread.least:.2f}-{spread.largest:.2f})"
+    ratios = round_ratios(mine, theirs)
+    spread, again = Spread.of(ratios), second_run(ratios)
+    told = f"**{spread.median:.2f}** ({spread.least:.2f}-{spread.largest:.2f})"
+    return f"{told}, second run {again[0]:.2f}-{again[1]:.2f}" if again else told

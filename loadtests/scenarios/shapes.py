@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 from loadtests.arrivals import Phase
 from loadtests.measurement import PhaseResult
@@ -21,7 +22,9 @@ KNEE_SHARE = 0.99
 
 async def steady(subject: Subject) -> ScenarioResult:
     """Half of what the server can do: everything is answered, with a tail that stays near the median."""
-    phases = await subject.run([subject.warm_up(load=0.5), subject.phase("steady", load=0.5)])
+    # Patiently here and in the soak: a document of eight sentences is no failure when it takes longer than a limit that
+    # follows usual calls.
+    phases = await subject.run([subject.warm_up(load=0.5), subject.phase("steady", load=0.5)], patiently=True)
     thresholds = [
         Threshold(name="steady: answered", value=phases[0].summary.answered_share, least=0.99),
         Threshold(name="steady: p99 over p50", value=ratio(quantile(phases[0], "p99"), quantile(phases[0])), most=20),
@@ -73,13 +76,17 @@ def _light(name: str, subject: Subject) -> list[Phase]:
 
 
 async def soak(subject: Subject) -> ScenarioResult:
-    """A usual load for long: neither latency nor memory grows."""
+    """A usual load for long: neither latency, in the middle or in the tail, nor memory grows."""
     windows = [subject.phase(f"window {number + 1}", load=0.5) for number in range(SOAK_WINDOWS)]
-    await subject.run([subject.warm_up(load=0.5)])
+    await subject.run([subject.warm_up(load=0.5)], patiently=True)
     memory = subject.process.memory_bytes() if subject.process else None
-    phases = await subject.run(windows)
+    phases = await subject.run(windows, patiently=True)
+    tails = [quantile(phase, "p99") or 0.0 for phase in phases]
+    half = SOAK_WINDOWS // 2
     thresholds = [
         Threshold(name="soak: p50 last over first", value=ratio(quantile(phases[-1]), quantile(phases[0])), most=1.5),
+        # A window's p99 is that of its few documents and may be twice its neighbour's.
+        Threshold(name="soak: p99 later over earlier", value=ratio(median(tails[half:]), median(tails[:half])), most=2),
         Threshold(name="soak: answered", value=min(phase.summary.answered_share for phase in phases), least=0.99),
     ]
     if subject.process is not None and memory is not None:

@@ -56,6 +56,8 @@ def test_the_json_holds_every_round() -> None:
     assert found["seconds"] == 1.0
     assert row["ours_over_this_by_round"] == [2.0, 3.0]
     assert row["ours_over_this"] == {"median": 2.5, "least": 2.0, "largest": 3.0}
+    least, largest = row["ours_over_this_in_second_run"]
+    assert least < 2.0 < 3.0 < largest
     assert len(row["rounds"]) == 2
     assert row["counted"] is True
 

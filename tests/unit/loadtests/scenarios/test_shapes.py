@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
 from loadtests.arrivals import phased_arrivals
 from loadtests.capacity import Capacity
 from loadtests.request import Request
-from loadtests.scenarios.shapes import burst, overload, texts_near_mean_length
-from loadtests.scenarios.subject import Subject, default_texts
+from loadtests.scenarios.shapes import burst, overload, soak, steady, texts_near_mean_length
+from loadtests.scenarios.subject import ScenarioResult, Subject, default_texts
 from loadtests.target import Outcome
 
 
 class Server:
-    """Answers at once, and remembers what it was asked."""
+    """Answers at once, from some call on after `slow_seconds`, and remembers what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, slow_seconds: float = 0.0, slow_from: int = 0) -> None:
         self.texts: list[str] = []
+        self._slow_seconds = slow_seconds
+        self._slow_from = slow_from
 
     async def send(self, request: Request) -> Outcome:
         """Takes the text in."""
         self.texts.append(request.text)
+        await asyncio.sleep(self._slow_seconds if len(self.texts) > self._slow_from else 0.0)
         return Outcome(status="OK")
+
+    async def refuse(self, request: Request) -> Outcome:
+        """What a call with a deadline gets that is too short for its text."""
+        return Outcome(status="DEADLINE_EXCEEDED")
 
 
 def subject_of(server: Server) -> Subject:
@@ -60,6 +73,29 @@ async def test_overload_sends_texts_of_like_length_alone() -> None:
         for unit in ("calls", "characters")
         for load, least in (("2x", 0.85), ("5x", 0.7), ("10x", 0.7))
     }
+
+
+@pytest.mark.parametrize("scenario", [steady, soak])
+async def test_a_text_longer_than_the_limit_is_no_failure_at_half_the_load(
+    scenario: Callable[[Subject], Awaitable[ScenarioResult]],
+) -> None:
+    """The limit follows usual calls, and a document takes longer; what must hold there is that nothing grows."""
+    server = Server()
+    result = await scenario(replace(subject_of(server), seconds=0.1, send=server.refuse))
+    (answered,) = [threshold for threshold in result.thresholds if threshold.name.endswith("answered")]
+    assert answered.value == 1.0
+    assert server.texts
+
+
+async def test_a_soak_fails_when_the_tail_grows() -> None:
+    """Halfway through, every call begins to take much longer: the later half's p99 tells."""
+    counted = Server()
+    await soak(replace(subject_of(counted), seconds=0.1))
+    slowing = Server(slow_seconds=0.1, slow_from=len(counted.texts) // 2)
+    subject = replace(subject_of(slowing), seconds=0.1)
+    held = {threshold.name: threshold.holds for threshold in (await soak(subject)).thresholds}
+    assert held["soak: p99 later over earlier"] is False
+    assert held["soak: answered"] is True
 
 
 def test_texts_near_the_mean_length_are_worth_a_usual_one() -> None:
