@@ -18,7 +18,7 @@ from service.engine.options import DecodingOptions, Priority
 from service.engine.runner import ModelLimits, ModelRunner
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import DecodingResult, FinishReason, Sequence
-from service.engine.sharing import BusyWorkers
+from service.engine.sharing import RunningRows
 from service.engine.worker import Worker
 from service.errors import CancelledError, InvalidInputError, UnavailableError
 
@@ -65,9 +65,18 @@ class Engine:
         self._model = runners[0].limits
         row_slots = sum(runner.limits.row_slots for runner in runners)
         self._scheduler = Scheduler(limits, row_slots=row_slots, observer=self._observer, clock=clock)
-        busy = BusyWorkers()
+        gathered = 0 if limits.static_batching else self._model.lone_rows
+        everybody = RunningRows(len(runners), gathered=gathered)
         self._workers = [
-            Worker(number, runner, self._scheduler, busy=busy, limits=limits, observer=self._observer, clock=clock)
+            Worker(
+                number,
+                runner,
+                self._scheduler,
+                everybody=everybody,
+                limits=limits,
+                observer=self._observer,
+                clock=clock,
+            )
             for number, runner in enumerate(runners)
         ]
         self._threads: list[threading.Thread] = []
@@ -191,7 +200,7 @@ class Engine:
             if not busy:
                 if self._draining.is_set() and not self.waiting:
                     return
-                self._scheduler.wait_for_work(_IDLE_SECONDS)
+                self._scheduler.wait_for_work(_IDLE_SECONDS, newcomers_only=worker.leaves_newcomers)
 
     def shutdown(self, *, grace_seconds: float) -> bool:
         """Refuse new work, finish what was accepted, stop; says whether all of it was finished in time.

@@ -18,7 +18,8 @@ RowArray = npt.NDArray[np.int64]
 class ModelLimits:
     """Fixed facts of a loaded model and the memory it was given.
 
-    `max_output_tokens` counts EOS. `has_alignments` says whether steps return alignment queries.
+    `max_output_tokens` counts EOS. `has_alignments` says whether steps return alignment queries. Up to `lone_rows` rows
+    are faster on one worker that is alone than spread over several; 0 where being alone brings nothing.
     """
 
     row_slots: int
@@ -31,6 +32,7 @@ class ModelLimits:
     eos_id: int
     pad_id: int
     has_alignments: bool
+    lone_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,10 +210,17 @@ class Scheduler:
             for source_tokens, steps in finished:
                 self.cost.saw_sequence(source_tokens=source_tokens, steps=steps)
 
-    def wait_for_work(self, timeout_seconds: float) -> None:
-        """Return when something waits, the queue closes, or the timeout passes."""
+    def newcomers(self) -> tuple[int, float]:
+        """Rows that all who wait will need, and the seconds that the first of them has waited; 0 where none waits."""
         with self._changed:
-            if not len(self) and not self._closed:
+            waiting = [sequence for each in self._waiting.values() for sequence in each.values()]
+            first = min((sequence.submitted for sequence in waiting), default=self._clock())
+            return sum(sequence.row_demand for sequence in waiting), self._clock() - first
+
+    def wait_for_work(self, timeout_seconds: float, *, newcomers_only: bool = False) -> None:
+        """Return when something waits or has just come, the queue closes, or the timeout passes."""
+        with self._changed:
+            if newcomers_only or not (len(self) or self._closed):
                 self._changed.wait(timeout_seconds)
 
     def close(self) -> None:

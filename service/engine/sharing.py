@@ -37,19 +37,26 @@ class TimeShare:
             self._earned = min(self._added, self._earned + seconds * self._earned_per_second)
 
 
-class BusyWorkers:
-    """Which of an engine's workers have sequences; each says so of itself, on its own thread."""
+class RunningRows:
+    """How many rows each of an engine's workers has promised to sequences; each says so of itself, on its own thread.
 
-    def __init__(self) -> None:
-        self._numbers: set[int] = set()
+    While all rows, running or wanted, are at most `gathered`, they are faster on one worker with everybody's threads
+    than spread over several: newcomers then belong to the worker that has the most, and the others run dry.
+    """
 
-    def report(self, worker: int, *, busy: bool) -> None:
-        """Worker number `worker` has sequences, or none."""
-        if busy:
-            self._numbers.add(worker)
-        else:
-            self._numbers.discard(worker)
+    def __init__(self, workers: int, *, gathered: int) -> None:
+        self.gathered = gathered
+        self._rows = [0] * workers
+
+    def report(self, worker: int, rows: int) -> None:
+        """Worker number `worker` has promised `rows` rows."""
+        self._rows[worker] = rows
 
     def none_but(self, worker: int) -> bool:
         """Whether no other worker has sequences."""
-        return not self._numbers - {worker}
+        return sum(self._rows) == self._rows[worker]
+
+    def gather_elsewhere(self, worker: int, *, wanted: int) -> bool:
+        """Whether newcomers that want `wanted` rows belong to another worker; where none has any, to all."""
+        most = max(self._rows)
+        return most > 0 and sum(self._rows) + wanted <= self.gathered and self._rows.index(most) != worker

@@ -20,11 +20,14 @@ from service.engine.runner import Batch, ModelRunner, RowCopy
 from service.engine.scheduler import Scheduler
 from service.engine.search import Search, best_wanted
 from service.engine.sequence import Aligner, DecodingResult, FinishReason, Sequence, SequenceStatus
-from service.engine.sharing import BusyWorkers, TimeShare
+from service.engine.sharing import RunningRows, TimeShare
 from service.engine.slots import RowPool, SlotPool
 from service.errors import CancelledError, DeadlineError, DragomanError, EngineError
 
 log = logging.getLogger(__name__)
+
+LONGEST_LEFT_SECONDS = 0.05
+"""A newcomer that another worker should have taken, and that still waits, is anybody's."""
 
 
 class Worker:
@@ -36,7 +39,7 @@ class Worker:
         runner: ModelRunner,
         scheduler: Scheduler,
         *,
-        busy: BusyWorkers,
+        everybody: RunningRows,
         limits: EngineLimits,
         observer: EngineObserver,
         clock: Callable[[], float],
@@ -44,9 +47,10 @@ class Worker:
         model = runner.limits
         self.number = number
         self.last_turn = clock()
+        self.leaves_newcomers = False
         self._runner = runner
         self._scheduler = scheduler
-        self._busy = busy
+        self._everybody = everybody
         self._limits = limits
         self._observer = observer
         self._clock = clock
@@ -67,10 +71,14 @@ class Worker:
         return len(self._running)
 
     def step(self) -> bool:
-        """One turn: drop, admit, encode, decode one step, search, retire. False when there was no work."""
+        """One turn: drop, admit, encode, decode one step, search, retire. False when there was no work.
+
+        `leaves_newcomers` then says whether that is so because the queue is for another worker.
+        """
         self._drop_ended()
-        admitted = self._scheduler.schedule(self._room())
-        self._busy.report(self.number, busy=bool(self._running or admitted))
+        self.leaves_newcomers = self._newcomers_gather_elsewhere()
+        admitted = [] if self.leaves_newcomers else self._scheduler.schedule(self._room())
+        self._everybody.report(self.number, self._pool.reserved + sum(each.row_demand for each in admitted))
         if not self._running and not admitted:
             self.last_turn = self._clock()
             return False
@@ -92,6 +100,13 @@ class Worker:
         """Who takes part in this turn's step: everybody, or the interactive ones alone."""
         interactive = [each for each in self._running if each.priority is Priority.INTERACTIVE]
         return list(self._running) if self._share.bulk_joins(interactive=bool(interactive)) else interactive
+
+    def _newcomers_gather_elsewhere(self) -> bool:
+        """Whether those who wait, not for long yet, are for the worker that has the most rows."""
+        if len(self._scheduler) > self._everybody.gathered:
+            return False
+        rows, waited = self._scheduler.newcomers()
+        return waited < LONGEST_LEFT_SECONDS and self._everybody.gather_elsewhere(self.number, wanted=rows)
 
     def fail_all(self, error: DragomanError) -> None:
         """End every running sequence with `error` (shutdown)."""
@@ -184,7 +199,7 @@ class Worker:
             bans=self._filter.bans(self._table, running, rows),
             best=max(map(best_wanted, running)),
             full_rows=turn.full_rows > 0,
-            alone=self._busy.none_but(self.number),
+            alone=self._everybody.none_but(self.number),
         )
         started = self._clock()
         try:

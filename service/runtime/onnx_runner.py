@@ -26,6 +26,10 @@ _MAX_BINDINGS = 64
 """Bindings kept, the least recently used dropped first: making one takes about as long as a tenth of a step."""
 
 
+LONE_ROWS = 8
+"""So few are faster on one worker with the threads of all; see "Threads in a worker" in docs/performance.md."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What a binding was made for: rows, narrow places, wide blocks, best tokens, whole rows or not, which decoder."""
@@ -215,6 +219,7 @@ def model_limits(manifest: Manifest, settings: RuntimeSettings) -> ModelLimits:
         eos_id=special.eos,
         pad_id=special.pad,
         has_alignments=manifest.alignment is not None,
+        lone_rows=min(LONE_ROWS, settings.row_slots) if settings.has_lone_decoder else 0,
     )
 
 

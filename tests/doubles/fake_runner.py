@@ -15,7 +15,9 @@ START, EOS, PAD = 1, 0, 1
 HEAD = 4
 
 
-def limits(*, row_slots: int = 8, max_source_tokens: int = 12, max_output_tokens: int = 24) -> ModelLimits:
+def limits(
+    *, row_slots: int = 8, max_source_tokens: int = 12, max_output_tokens: int = 24, lone_rows: int = 0
+) -> ModelLimits:
     """Limits of a fake model."""
     return ModelLimits(
         row_slots=row_slots,
@@ -28,6 +30,7 @@ def limits(*, row_slots: int = 8, max_source_tokens: int = 12, max_output_tokens
         eos_id=EOS,
         pad_id=PAD,
         has_alignments=True,
+        lone_rows=lone_rows,
     )
 
 
