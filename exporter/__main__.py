@@ -1,4 +1,4 @@
-"""``python -m exporter``: align, train, evaluate, export, verify and inspect translation models."""
+"""``python -m exporter``: align, train, evaluate, trim, export, verify and inspect translation models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from exporter import align, evaluate, export, inspect, train, verify
+from exporter import align, evaluate, export, inspect, train, trim, verify
 from service.errors import DragomanError
 
-_COMMANDS = (align, train, evaluate, export, verify, inspect)
+_COMMANDS = (align, train, evaluate, trim, export, verify, inspect)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

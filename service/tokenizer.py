@@ -96,6 +96,7 @@ class Tokenizer:
         self.eos_id = target_vocabulary.ids[EOS_PIECE]
         self.pad_id = target_vocabulary.ids[PAD_PIECE]
         self.unk_id = target_vocabulary.ids[UNK_PIECE]
+        self._hidden_ids = target_vocabulary.special_ids - {self.unk_id}
 
     @staticmethod
     def load(directory: Path | str) -> Tokenizer:
@@ -183,9 +184,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn target ids into text; EOS, padding and target tokens vanish, an unknown token shows as ``⁇``."""
-        vocabulary = self._target_vocabulary
-        hidden = vocabulary.special_ids - {self.unk_id}
-        pieces = [vocabulary.pieces[index] for index in ids if index not in hidden]
+        pieces = [self._target_vocabulary.pieces[index] for index in ids if index not in self._hidden_ids]
         text = str(self._target_processor.decode_pieces(pieces))
         return text.replace("\u2581", " ").strip()  # pieces that only vocab.json knows come back with their mark
 

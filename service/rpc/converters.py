@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from google.protobuf.duration_pb2 import Duration
 
 from dragoman.v1 import translation_pb2 as pb
@@ -244,6 +242,5 @@ def _timings(timings: CallTimings) -> pb.Timings:
 
 
 def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=seconds))
-    return duration
+    whole, nanos = divmod(round(1e9 * seconds), 10**9)
+    return Duration(seconds=whole, nanos=nanos)

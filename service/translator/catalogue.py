@@ -8,10 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cachetools import LRUCache
+
 from service.engine import Engine
 from service.errors import NotFoundError
 from service.tokenizer import Tokenizer
 from service.translator.languages import check_language_code, general_code, language_candidates
+
+_ROUTES_KEPT = 256
+"""Of the routes asked for since the last publication, by how requests spell them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +105,29 @@ class ModelCatalogue:
         self.models = tuple(models)
         self._defaults = dict(defaults or {})
         self._pivoting = pivoting
+        self._routes: LRUCache[tuple[str, str, str, str, bool], Route] = LRUCache(_ROUTES_KEPT)
         self._held: Counter[ServedModel] = Counter()
         self._released = asyncio.Event()
 
     def publish(self, models: Sequence[ServedModel]) -> None:
         """From now on requests find these; those that run keep what they hold."""
         self.models = tuple(models)
+        self._routes.clear()
 
     def route(self, *, model_id: str, version: str, source: str, target: str, allow_pivot: bool) -> Route:
         """The models for a request. One that names a model gets that model, and never a pivot language.
 
         Raises: InvalidInputError for a malformed language code, NotFoundError for an unknown model or pair.
         """
+        key = (model_id, version, source, target, allow_pivot)
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = self._find_route(
+                model_id=model_id, version=version, source=source, target=target, allow_pivot=allow_pivot
+            )
+        return route
+
+    def _find_route(self, *, model_id: str, version: str, source: str, target: str, allow_pivot: bool) -> Route:
         check_language_code(source, field="source_language_code")
         check_language_code(target, field="target_language_code")
         candidates = [model for model in self.models if model_id in ("", model.id) and version in ("", model.version)]

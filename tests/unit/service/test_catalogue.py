@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 
@@ -50,6 +51,22 @@ def test_the_language_between_is_the_first_that_serves_in_the_order_of_the_model
     found = route(catalogue, "zh-CN", "de")
     assert found.pivot_language == "fr"
     assert [leg.model.id for leg in found.legs] == ["zh-fr", "fr-de"]
+
+
+def test_what_was_found_is_found_again_until_other_models_are_published() -> None:
+    """Routes are kept by how requests spell them, and a model that is gone is not kept for their sake."""
+    old, new = model("m", ("en", "de"), version="a" * 12), model("m", ("en", "de"), version="b" * 12)
+    catalogue = ModelCatalogue([old])
+    gone = weakref.ref(old.engine)
+    assert route(catalogue, "en", "de") is route(catalogue, "en", "de")
+    assert route(catalogue, "en-GB", "de").legs[0].model is old
+    catalogue.publish([new])
+    assert route(catalogue, "en", "de").legs[0].model is new
+    del old
+    assert gone() is None
+    catalogue.publish([])
+    with pytest.raises(NotFoundError):
+        route(catalogue, "en", "de")
 
 
 async def test_a_model_is_in_use_until_its_last_request_has_ended() -> None:
