@@ -10,6 +10,7 @@ from torch import Tensor
 from exporter.alignment import padded
 from exporter.attention import KeysValues, PastKeysValues
 from exporter.model import TranslationModel
+from exporter.projection import Projection
 
 BATCH_TOKENS = 4096
 """Source tokens of one batch, padding counted."""
@@ -33,6 +34,7 @@ def greedy_decode(
     mask = source_mask[:, None, None, :]
     cross = model.cross_keys_values(model.encode(source_ids, source_mask))
     past = [PastKeysValues(pair.keys, rows=len(source_ids), capacity=steps) for pair in cross]
+    projection = Projection(model, rows=len(source_ids))
     rows = torch.arange(source_ids.shape[0], device=source_ids.device)
     running = torch.ones_like(rows, dtype=torch.bool)
     answers: list[list[int]] = [[] for _ in range(source_ids.shape[0])]
@@ -41,7 +43,7 @@ def greedy_decode(
         states = model.embed_target(tokens, first_position=position)
         for layer, pair, before in zip(model.decoder.layers, cross, past, strict=True):
             states = layer(states, pair, mask, past=before).states
-        logits = model.logits(model.decoder.norm(states))[:, 0]
+        logits = projection.logits(model.decoder.norm(states)[:, 0])
         logits[:, config.pad_id] = -torch.inf
         best = logits.argmax(dim=-1) if position + 1 < steps else torch.full_like(rows, config.eos_id)
         for row, token in zip(rows[running].tolist(), best[running].tolist(), strict=True):

@@ -13,6 +13,7 @@ from loadtests.bench.processor import others_cpu_seconds, others_cpu_share
 from loadtests.capacity import Capacity, closed_loop, find_capacity
 from loadtests.measurement import PhaseResult, measure
 from loadtests.peers.comparison import KINDS, Comparison, Plan, SystemResult
+from loadtests.peers.quiet import until_quiet
 from loadtests.peers.systems import CTRANSLATE2, OURS, STATIC, Models, Setup, best_setup
 from loadtests.request import Part, Request, draw_requests
 from loadtests.server_process import ServerProcess
@@ -53,6 +54,7 @@ class Field:
         self._part = Part(weight=1.0, kind=KINDS[plan.search], texts=texts)
         self._say = say
         self._ends = time.monotonic() + plan.budget_seconds
+        self._process_ids: list[int] = []
 
     async def choose_setups(self) -> dict[str, Setup]:
         """The best set-up of every system, tried with Poisson arrivals at `SWEEP_LOADS`.
@@ -94,6 +96,7 @@ class Field:
         others, wall = others_cpu_seconds(), time.monotonic()
         async with AsyncExitStack() as stack:
             entrants = [await self._enter(system, setups[system], stack) for system in plan.systems]
+            self._process_ids = [each.process.process_id for each in entrants]
             reference = next(each.capacity for each in entrants if each.system == CTRANSLATE2)
             limit = _limit(reference)
             targets = {each.system: await self._connect(each.process, stack, seconds=limit) for each in entrants}
@@ -140,10 +143,16 @@ class Field:
                     continue
                 rate = load * unit
                 seconds = max(plan.seconds, LEAST_CALLS / rate)
+                await self._quiet()
                 result = await self._at(send, rate, seconds, limit=limit, name=f"{load:g}", number=len(rounds))
                 results[system].append(result)
                 self._say_phase(system, result)
         return results
+
+    async def _quiet(self) -> None:
+        """Return when no server works on what an earlier phase left behind."""
+        if not await until_quiet(self._process_ids):
+            self._say(f"{self._plan.search}: a server does not come to rest, and slows the others down")
 
     def _requests(self, number: int = 0) -> Iterator[Request]:
         return draw_requests([self._part], seed=self._plan.seed + number)

@@ -38,6 +38,10 @@ class Servers(Field):
     def __init__(self) -> None:
         super().__init__(MODELS, PLAN, ("one", "two"), lambda line: None)
         self.asked: list[tuple[str, float, float]] = []
+        self.quiet_before: list[int] = []
+
+    async def _quiet(self) -> None:
+        self.quiet_before.append(len(self.asked))
 
     async def _at(
         self, target: Target, rate: float, seconds: float, *, limit: float, name: str = "sweep", number: int = 0
@@ -75,6 +79,7 @@ async def test_a_drowned_server_is_not_pushed_further_in_any_round(targets: dict
     names = {system: [[phase.name for phase in phases] for phases in done] for system, done in rounds.items()}
     assert names == {OURS: [["0.1", "1", "2", "3"]] * 2, CTRANSLATE2: [["0.1", "1"]] * 2}
     assert [system for system, _, _ in servers.asked[:5]] == [OURS, CTRANSLATE2, OURS, CTRANSLATE2, OURS]
+    assert servers.quiet_before == list(range(len(servers.asked)))
 
 
 async def test_a_low_rate_is_kept_up_until_enough_calls_were_sent(targets: dict[str, Target]) -> None:
