@@ -19,6 +19,7 @@ import torch
 
 from exporter.checkpoint import Checkpoint, fill_model, save_checkpoint, stored_names, write_json
 from exporter.model import TranslationModel
+from exporter.packaging import staged
 from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
 from service.bundle import SEPARATE_VOCABULARY_FILE
 from service.errors import ConfigError
@@ -48,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the trimmed checkpoint and say what was left out."""
+    """Write the trimmed checkpoint, whole or not at all, and say what was left out."""
     directory, output = checkpoint_directory(args.checkpoint), args.output
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"{output}: exists; choose another --output")
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     left_out = len(target.pieces) - len(trimmed.target_ids)
     if not left_out:
         raise ConfigError(f"no output piece has a letter of {', '.join(args.without)}")
-    write(trimmed, output, source=source, target=target, directory=directory)
+    with staged(output) as stage:
+        write(trimmed, stage, source=source, target=target, directory=directory)
     print(f"{output}: {left_out} of {len(target.pieces)} output pieces left out, {len(trimmed.target_ids)} kept")
     return 0
 
@@ -104,7 +106,6 @@ def trim(checkpoint: Checkpoint, target_pieces: Sequence[str], *, without: Colle
 
 def write(trimmed: Trimmed, output: Path, *, source: Vocabulary, target: Vocabulary, directory: Path) -> None:
     """Write a checkpoint of ours to ``output``, with the SentencePiece models of ``directory``."""
-    output.mkdir(parents=True, exist_ok=True)
     save_checkpoint(output, trimmed.checkpoint.model, trimmed.checkpoint.description)
     for name in ("source.spm", "target.spm"):
         shutil.copyfile(directory / name, output / name)

@@ -73,7 +73,7 @@ class Worker:
     def step(self) -> bool:
         """One turn: drop, admit, encode, decode one step, search, retire. False when there was no work.
 
-        `leaves_newcomers` then says whether that is so because the queue is for another worker.
+        `leaves_newcomers` then says whether somebody waits, for another worker.
         """
         self._drop_ended()
         self.leaves_newcomers = self._newcomers_gather_elsewhere()
@@ -103,7 +103,7 @@ class Worker:
 
     def _newcomers_gather_elsewhere(self) -> bool:
         """Whether those who wait, not for long yet, are for the worker that has the most rows."""
-        if len(self._scheduler) > self._everybody.gathered:
+        if not 0 < len(self._scheduler) <= self._everybody.gathered:
             return False
         rows, waited = self._scheduler.newcomers()
         return waited < LONGEST_LEFT_SECONDS and self._everybody.gather_elsewhere(self.number, wanted=rows)
