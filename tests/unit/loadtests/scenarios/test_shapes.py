@@ -87,6 +87,18 @@ async def test_a_text_longer_than_the_limit_is_no_failure_at_half_the_load(
     assert server.texts
 
 
+@pytest.mark.parametrize(("scenario", "name"), [(steady, "steady"), (soak, "soak")])
+async def test_a_server_that_takes_many_limits_fails(
+    scenario: Callable[[Subject], Awaitable[ScenarioResult]], name: str
+) -> None:
+    """Waiting patiently for documents does not excuse a server that is slow: every call takes ten times the limit."""
+    server = Server(slow_seconds=0.1)
+    result = await scenario(replace(subject_of(server), seconds=0.1, limit_seconds=0.01))
+    held = {threshold.name: threshold.holds for threshold in result.thresholds}
+    assert held[f"{name}: answered"] is True
+    assert held[f"{name}: p99 over the limit"] is False
+
+
 async def test_a_soak_fails_when_the_tail_grows() -> None:
     """Halfway through, every call begins to take much longer: the later half's p99 tells."""
     counted = Server()
