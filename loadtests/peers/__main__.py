@@ -23,7 +23,8 @@ from loadtests.peers.table import markdown
 from loadtests.termination import run_program
 from service.errors import DragomanError
 
-LOADS = (0.1, 0.5, 0.8, 1.1, 1.5, 2.0, 2.6)
+LOADS = (0.1, 0.3, 0.6, 1.2, 2.4)
+"""From what every server carries to what none does; about twice the one before, so that time goes into rounds."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,14 +40,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--searches", nargs="+", choices=sorted(KINDS), default=list(KINDS), help="(all)")
     add("--systems", nargs="+", default=[OURS, STATIC, CTRANSLATE2, TRANSFORMERS], help="(all)")
     add("--loads", nargs="+", type=float, default=list(LOADS), help="over CTranslate2's closed loop (%(default)s)")
-    add("--seconds", type=float, default=10.0, help="at each rate (%(default)s)")
+    add("--seconds", type=float, default=8.0, help="at each rate (%(default)s)")
     add(
         "--sweep-seconds",
         type=float,
         default=5.0,
         help="for each closed loop, and each rate of the sweep (%(default)s)",
     )
-    add("--rounds", type=int, default=3, help="(%(default)s)")
+    add("--rounds", type=int, default=5, help="(%(default)s)")
     add("--budget", type=float, default=float("inf"), metavar="SECONDS", help="for one search, sweep and all (no end)")
     add("--setups", type=Path, metavar="FILE", help="take the set-ups from here if it exists, else sweep and write it")
     add("--sweep-only", action="store_true", help="choose the set-ups and end")
