@@ -27,10 +27,12 @@ demo: $(VENV)/.installed ## Export the bundled model, serve it, translate, show 
 
 # One thread: where cores are shared, OpenMP's threads wait for the one that was preempted.
 test test-all: export OMP_NUM_THREADS ?= 1
+# Files go to two processes as they come; a file stays whole, as its tests share what they exported.
+TEST_PROCESSES ?= 2
 test: $(VENV)/.installed ## Unit, integration and end-to-end tests (under 8 minutes)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
-test-all: $(VENV)/.installed ## All tests, the long ones too
+test-all: $(VENV)/.installed ## All tests, the long ones too, one after the other as they measure
 	@$(BIN)/python -m pytest -m ""
 
 # On a machine with a GPU: first replace ONNX Runtime in the environment, as docs/gpu.md says. Exit code 3: no GPU here.
@@ -69,7 +71,7 @@ deploy-check: $(VENV)/.installed ## Dockerfile, chart, rules and manifests; the 
 
 # The same weights, cores and text for all servers; each is swept for its best set-up first.
 PEERS_FLAGS ?=
-bench-peers: $(VENV)/.installed ## Our server beside CTranslate2's and transformers' at rising load (50 minutes, an idle machine)
+bench-peers: $(VENV)/.installed ## Our server beside CTranslate2's and transformers' at rising load (an hour, an idle machine)
 	@[ -n "$(BENCH_CHECKPOINT)" ] && [ -n "$(BENCH_TEXT)" ] || { \
 		echo "Set BENCH_CHECKPOINT and BENCH_TEXT, or DRAGOMAN_TEST_DATA: see docs/benchmarks.md" >&2; exit 2; }
 	@[ -d "$(BENCH_BUNDLE)" ] || $(BIN)/python -m exporter export --checkpoint "$(BENCH_CHECKPOINT)" --precision int8 --output "$(BENCH_BUNDLE)"

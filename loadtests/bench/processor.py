@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+_PROCESSES = Path("/proc")
 _PARENT, _USER_AND_SYSTEM = 1, slice(11, 13)
 """Fields 4, 14 and 15 of /proc/PID/stat, counted after the command's closing bracket (man 5 proc)."""
 _TOLD_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "i8mm")
@@ -14,7 +15,7 @@ _TOLD_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd"
 def others_cpu_seconds() -> float | None:
     """CPU seconds of all processes but this one and those it started; None where there is no /proc."""
     own = str(os.getpid())
-    entries = [entry for entry in Path("/proc").glob("[0-9]*") if entry.name != own]
+    entries = [entry for entry in _PROCESSES.glob("[0-9]*") if entry.name != own]
     if not entries:
         return None
     return _seconds(fields for entry in entries if (fields := _stat(entry)) and fields[_PARENT] != own)
@@ -29,7 +30,7 @@ def others_cpu_share(before: float | None, after: float | None, *, seconds: floa
 
 def process_cpu_seconds(process_id: int) -> float:
     """CPU seconds that one process has used; 0 where there is no /proc."""
-    fields = _stat(Path(f"/proc/{process_id}"))
+    fields = _stat(_PROCESSES / str(process_id))
     return _seconds([fields] if fields else [])
 
 

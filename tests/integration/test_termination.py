@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
@@ -50,14 +50,16 @@ def in_system():
 """
 
 
-def beginning_with(ignored: signal.Signals | None) -> Callable[[], object]:
-    """What a process does before it begins: it ignores `ignored` and nothing else, whatever these tests run under."""
+PREPARED = """
+import os, signal, sys
 
-    def prepare() -> None:
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
-
-    return prepare
+ignored = int(sys.argv[1])
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes a program that ignores one signal and no other, whatever these tests run under. Not between fork and exec:
+what runs there, in a copy of a process with gRPC's threads, now and then dies of it."""
 
 
 def state_and_parent(process: int) -> tuple[str, int]:
@@ -93,8 +95,8 @@ def started(
     command: Sequence[str], repository: Path, *, says: str, ignores: signal.Signals | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """The program when it has said `says`, and its children; none of them outlives the test."""
-    prepare = beginning_with(ignores)
-    with subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True, preexec_fn=prepare) as program:
+    prepared = [sys.executable, "-c", PREPARED, str(int(ignores or 0)), *command]
+    with subprocess.Popen(prepared, cwd=repository, stderr=subprocess.PIPE, text=True) as program:
         children: list[int] = []
         hung = Timer(HUNG_SECONDS, program.kill)
         hung.start()

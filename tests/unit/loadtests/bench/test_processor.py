@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from loadtests.bench import processor
 from loadtests.bench.processor import others_cpu_seconds, others_cpu_share, process_cpu_seconds, usable_cores
 
 BUSY = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
@@ -14,23 +17,29 @@ BUSY = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ni
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_what_this_process_started_is_not_others() -> None:
-    """A child's work is seen in its own figure; that of the child's child is others'."""
+def test_a_process_is_seen_to_work() -> None:
+    """As long as it says itself, and not at all when it has ended."""
     with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert process_cpu_seconds(child.pid) >= 0.4
+        assert 0.4 <= process_cpu_seconds(child.pid) < 5.0
         child.communicate(b"\n")
-    grandchild = [sys.executable, "-c", f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])"]
-    before = others_cpu_seconds()
-    with subprocess.Popen(grandchild, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        after = others_cpu_seconds()
-        child.communicate(b"\n")
-    assert before is not None
-    assert after is not None
-    assert after - before >= 0.4
+    assert process_cpu_seconds(child.pid) == 0.0
+
+
+def test_what_this_process_started_is_not_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is its own work; that of a child's child is, and that of a process which ends meanwhile is no error."""
+    own, tick = os.getpid(), os.sysconf("SC_CLK_TCK")
+    child, grandchild, stranger, gone = range(own + 1, own + 5)
+    for process, parent, seconds in ((own, 1, 100), (child, own, 10), (grandchild, child, 3), (stranger, 1, 4)):
+        (tmp_path / str(process)).mkdir()
+        middle = " ".join(["0"] * 9)
+        line = f"{process} (a (strange) name) R {parent} {middle} {seconds * tick} {tick} 0 0\n"
+        (tmp_path / str(process) / "stat").write_text(line)
+    (tmp_path / str(gone)).mkdir()
+    (tmp_path / "meminfo").touch()
+    monkeypatch.setattr(processor, "_PROCESSES", tmp_path)
+    assert others_cpu_seconds() == (3 + 1) + (4 + 1)
 
 
 def test_a_share_is_of_all_usable_cores() -> None:
