@@ -24,9 +24,14 @@ class Capacity:
     per_second: float
 
 
-async def find_capacity(send: Send, requests: Iterator[Request], *, in_flight: int, seconds: float) -> Capacity:
-    """Measure both, the first for a third of `seconds`. Raises UnavailableError when nothing is answered."""
-    alone = await closed_loop(send, requests, in_flight=1, seconds=seconds / 3)
+async def find_capacity(
+    send: Send, requests: Iterator[Request], *, in_flight: int, seconds: float, alone_calls: int = 1
+) -> Capacity:
+    """Measure both, the first for a third of `seconds` and at least `alone_calls` calls.
+
+    Raises UnavailableError when nothing is answered.
+    """
+    alone = await closed_loop(send, requests, in_flight=1, seconds=seconds / 3, least_calls=alone_calls)
     together = await closed_loop(send, requests, in_flight=in_flight, seconds=seconds)
     if not alone:
         raise UnavailableError("the server answers no calls")
@@ -47,14 +52,18 @@ def throughput(calls: Sequence[tuple[float, float]]) -> float:
 
 
 async def closed_loop(
-    send: Send, requests: Iterator[Request], *, in_flight: int, seconds: float
+    send: Send, requests: Iterator[Request], *, in_flight: int, seconds: float, least_calls: int = 1
 ) -> list[tuple[float, float]]:
-    """(begin, end) of the answered calls, in seconds since the start; a caller's next call begins when one ends."""
+    """(begin, end) of the answered calls, in seconds since the start; a caller's next call begins when one ends, for
+    `seconds` and until `least_calls` have been made."""
     start = time.monotonic()
+    calls = 0
     answered: list[tuple[float, float]] = []
 
     async def call_on_and_on() -> None:
-        while (began := time.monotonic() - start) < seconds:
+        nonlocal calls
+        while (began := time.monotonic() - start) < seconds or calls < least_calls:
+            calls += 1
             outcome = await send(next(requests))
             if outcome.status == "OK":
                 answered.append((began, time.monotonic() - start))

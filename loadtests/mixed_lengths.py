@@ -25,7 +25,7 @@ def _text(sentences: Sequence[str], generator: random.Random) -> str:
     kind = generator.choices(list(SHARES), weights=list(SHARES.values()))[0]
     sentence = generator.choice(sentences)
     if kind == CLAUSE:
-        return generator.choice([clause for clause in _CLAUSES.split(sentence) if clause.strip()])
+        return generator.choice([clause for clause in _CLAUSES.split(sentence) if clause.strip()] or [sentence])
     if kind == SENTENCE:
         return sentence
     before = generator.choices(sentences, k=generator.choice((1, 2)))

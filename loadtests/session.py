@@ -139,6 +139,8 @@ async def _scenario(name: str, subject: Subject, order: Order) -> ScenarioResult
         return await rolling_restart(
             order.command,
             order.cores,
+            source=order.source,
+            target=order.target,
             texts=order.texts,
             rate=RESTART_LOAD * subject.capacity.per_second,
             seconds=RESTART_LENGTH * order.seconds,

@@ -7,18 +7,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PROCESSES = Path("/proc")
-_PARENT, _USER_AND_SYSTEM = 1, slice(11, 13)
-"""Fields 4, 14 and 15 of /proc/PID/stat, counted after the command's closing bracket (man 5 proc)."""
+_PARENT, _OWN, _WITH_CHILDREN = 1, slice(11, 13), slice(11, 15)
+"""Fields 4 and 14 to 17 of /proc/PID/stat, counted after the command's closing bracket (man 5 proc)."""
 _TOLD_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "i8mm")
 
 
 def others_cpu_seconds() -> float | None:
-    """CPU seconds of all processes but this one and those it started; None where there is no /proc."""
+    """CPU seconds of all processes but this one and those it started; None where there is no /proc.
+
+    With those of children that have ended, so that what a process used still counts, at its parent, when it is gone.
+    """
     own = str(os.getpid())
     entries = [entry for entry in _PROCESSES.glob("[0-9]*") if entry.name != own]
     if not entries:
         return None
-    return _seconds(fields for entry in entries if (fields := _stat(entry)) and fields[_PARENT] != own)
+    others = (fields for entry in entries if (fields := _stat(entry)) and fields[_PARENT] != own)
+    return _seconds(others, _WITH_CHILDREN)
 
 
 def others_cpu_share(before: float | None, after: float | None, *, seconds: float) -> float | None:
@@ -31,11 +35,11 @@ def others_cpu_share(before: float | None, after: float | None, *, seconds: floa
 def process_cpu_seconds(process_id: int) -> float:
     """CPU seconds that one process has used; 0 where there is no /proc."""
     fields = _stat(_PROCESSES / str(process_id))
-    return _seconds([fields] if fields else [])
+    return _seconds([fields] if fields else [], _OWN)
 
 
-def _seconds(stats: Iterable[list[str]]) -> float:
-    return sum(sum(map(int, fields[_USER_AND_SYSTEM])) for fields in stats) / os.sysconf("SC_CLK_TCK")
+def _seconds(stats: Iterable[list[str]], which: slice) -> float:
+    return sum(sum(map(int, fields[which])) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(entry: Path) -> list[str]:

@@ -108,7 +108,14 @@ def others_share(turns: Sequence[Turn], *, cores: int) -> float | None:
 
 def as_json(lines: Sequence[Line], *, facts: Mapping[str, object]) -> dict[str, object]:
     """Everything but the translations, ready for JSON."""
-    return {**facts, "rows": [_fields(line) for line in lines]}
+    ratios = {
+        f"{line.row.case.search.name}, {line.row.case.label}, over {line.row.system}": line.ratios for line in lines
+    }
+    return {
+        **facts,
+        "rows": [_fields(line) for line in lines],
+        "ratios": {name: list(found) for name, found in ratios.items() if found},
+    }
 
 
 def _fields(line: Line) -> dict[str, object]:

@@ -19,12 +19,12 @@ from loadtests.peers.comparison import KINDS, Comparison, Plan
 from loadtests.peers.field import Field
 from loadtests.peers.picture import write_picture
 from loadtests.peers.systems import CTRANSLATE2, OURS, STATIC, TRANSFORMERS, Models, Setup
-from loadtests.peers.table import markdown
+from loadtests.peers.table import markdown, named_ratios
 from loadtests.termination import run_program
-from service.errors import DragomanError
+from service.errors import DataError, DragomanError
 
-LOADS = (0.1, 0.3, 0.6, 1.2, 2.4)
-"""From what every server carries to what none does; about twice the one before, so that time goes into rounds."""
+LOADS = (0.1, 0.3, 0.45, 0.6, 0.8, 1.2, 2.4)
+"""From what every server carries to what none does, close together where CTranslate2's goodput has its peak."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--searches", nargs="+", choices=sorted(KINDS), default=list(KINDS), help="(all)")
     add("--systems", nargs="+", default=[OURS, STATIC, CTRANSLATE2, TRANSFORMERS], help="(all)")
     add("--loads", nargs="+", type=float, default=list(LOADS), help="over CTranslate2's closed loop (%(default)s)")
-    add("--seconds", type=float, default=8.0, help="at each rate (%(default)s)")
+    add("--seconds", type=float, default=6.0, help="at each rate (%(default)s)")
     add(
         "--sweep-seconds",
         type=float,
@@ -87,7 +87,9 @@ async def run(arguments: argparse.Namespace) -> list[Comparison]:
         converted=converted_model(python, checkpoint),
         python=python,
     )
-    sentences = read_lines(arguments.text)
+    sentences = [line for line in read_lines(arguments.text) if line.strip()]
+    if not sentences:
+        raise DataError(f"{arguments.text} has no sentences")
     texts = tuple(sentences) if arguments.as_given else mixed_lengths(sentences, seed=arguments.seed)
     known = read_setups(arguments.setups)
     comparisons = []
@@ -128,6 +130,7 @@ def write_results(arguments: argparse.Namespace, comparisons: list[Comparison]) 
         "loads": arguments.loads,
         "seconds": arguments.seconds,
         "comparisons": [asdict(each) for each in comparisons],
+        "ratios": named_ratios(comparisons),
     }
     path.with_suffix(".json").write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(markdown(comparisons) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A comparison as a table: every server, and ours beside each other one."""
+"""A comparison as tables and ratios: every server, and ours beside each other one."""
 
 from __future__ import annotations
 
@@ -38,10 +38,18 @@ def light_p50(result: SystemResult) -> list[float]:
     return [(phases[0].summary.latency_milliseconds or {}).get("p50", float("nan")) for phases in result.rounds]
 
 
+FIGURES: dict[str, Figure] = {
+    "best goodput": best_goodput,
+    "in characters": best_characters,
+    "p50 at the lowest rate": light_p50,
+}
+"""What ours is compared by. Not by `carried`, which is one of the rates: rounds that agree on it may all be far off."""
+
+
 def worst_goodput(result: SystemResult) -> list[float]:
-    """The goodput at the highest rate of each round over the best one: what overload leaves."""
+    """The goodput at the last rate of each round over the best one: what overload leaves; 0 of none."""
     return [
-        phases[-1].summary.goodput_per_second / best
+        phases[-1].summary.goodput_per_second / best if best else 0.0
         for phases, best in zip(result.rounds, best_goodput(result), strict=True)
     ]
 
@@ -55,8 +63,24 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     """Two tables for each comparison: the servers, and ours over the others."""
     parts: list[str] = []
     for comparison in comparisons:
-        parts += [f"**{comparison.search}**", "", *_systems(comparison), "", *_ratios(comparison), ""]
+        parts += [
+            f"**{comparison.search}**",
+            "",
+            *_systems(comparison),
+            "",
+            *_ratios(comparison),
+            "",
+            _validity(comparison),
+            "",
+        ]
     return "\n".join(parts)
+
+
+def _validity(comparison: Comparison) -> str:
+    phases = [phase for each in comparison.systems for phases in each.rounds for phase in phases]
+    invalid = [phase.invalid for phase in phases if phase.invalid is not None]
+    reasons = "; ".join(sorted(set(invalid)))
+    return f"{len(invalid)} of {len(phases)} phases say nothing{': ' + reasons if reasons else ''}."
 
 
 def _systems(comparison: Comparison) -> list[str]:
@@ -83,23 +107,38 @@ def _over_ours(result: SystemResult, reference: SystemResult, figure: Figure) ->
 
 
 def _ratios(comparison: Comparison) -> list[str]:
-    lines = [
-        "| ours over | best goodput | in characters | goodput with p99 in the limit | p50 at the lowest rate |",
-        "|---|---|---|---|---|",
-    ]
+    lines = [f"| ours over | {' | '.join(FIGURES)} |", "|---" * (len(FIGURES) + 1) + "|"]
     ours = next(each for each in comparison.systems if each.system == OURS)
     for other in comparison.systems:
         if other is not ours:
-            cells = [_ratio(ours, other, figure) for figure in (best_goodput, best_characters, carried, light_p50)]
+            cells = [_ratio(ours, other, figure) for figure in FIGURES.values()]
             lines.append(f"| {other.system} | {' | '.join(cells)} |")
     return lines
 
 
 def _ratio(ours: SystemResult, other: SystemResult, figure: Figure) -> str:
-    mine, theirs = figure(ours), figure(other)
-    if not all(theirs):  # a round in which nothing was carried has no ratio
-        return "it carries none" if all(mine) else "-"
-    ratios = round_ratios(mine, theirs)
+    ratios = _by_round(ours, other, figure)
+    if ratios is None:
+        return "it carries none" if all(figure(ours)) else "-"
     spread, again = Spread.of(ratios), second_run(ratios)
     told = f"**{spread.median:.2f}** ({spread.least:.2f}-{spread.largest:.2f})"
     return f"{told}, second run {again[0]:.2f}-{again[1]:.2f}" if again else told
+
+
+def _by_round(ours: SystemResult, other: SystemResult, figure: Figure) -> list[float] | None:
+    """Ours over the other's; None where it carried nothing in a round, which then has no ratio."""
+    theirs = figure(other)
+    return round_ratios(figure(ours), theirs) if all(theirs) else None
+
+
+def named_ratios(comparisons: Sequence[Comparison]) -> dict[str, list[float]]:
+    """Every ratio of the tables by what it is, round by round."""
+    found = {}
+    for comparison in comparisons:
+        ours = next(each for each in comparison.systems if each.system == OURS)
+        for other in comparison.systems:
+            for name, figure in FIGURES.items():
+                ratios = _by_round(ours, other, figure)
+                if other is not ours and ratios is not None:
+                    found[f"{comparison.search}, {name}, over {other.system}"] = ratios
+    return found

@@ -40,7 +40,9 @@ async def options(subject: Subject) -> ScenarioResult:
     parts = [Part(weight=weight, kind=kind, texts=subject.texts) for weight, kind in kinds]
     phases = await subject.run([subject.warm_up(load=0.25), subject.phase("options", load=0.25)], parts=parts)
     summary = phases[0].summary
-    first = ratio((summary.first_text_milliseconds or {}).get("p50"), summary.latency_by_kind["stream"]["p50"])
+    first = ratio(
+        (summary.first_text_milliseconds or {}).get("p50"), summary.latency_by_kind.get("stream", {}).get("p50")
+    )
     thresholds = [
         Threshold(name="options: answered", value=summary.answered_share, least=0.95),
         Threshold(name="options: first text over the whole, streams", value=first, most=0.8),

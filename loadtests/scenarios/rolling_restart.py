@@ -25,20 +25,28 @@ TAKES_PART_SECONDS = 20.0
 
 
 async def rolling_restart(
-    command: Sequence[str], cores: Cores, *, texts: tuple[str, ...], rate: float, seconds: float, seed: int
+    command: Sequence[str],
+    cores: Cores,
+    *,
+    source: str,
+    target: str,
+    texts: tuple[str, ...],
+    rate: float,
+    seconds: float,
+    seed: int,
 ) -> ScenarioResult:
-    """Run two servers of `command`, call them at `rate`, and restart both meanwhile."""
+    """Run two servers of `command`, call them at `rate` from `source` to `target`, and restart both meanwhile."""
     with ExitStack() as stack:
         replicas = [stack.enter_context(ServerProcess(command, cores=cores.server)) for _ in range(2)]
         address = "ipv4:" + ",".join(replica.address for replica in replicas)
         options = [*channel_options(DEFAULT_MAX_MESSAGE_BYTES), *RECONNECT]
-        calls = Calls(source="en", target="de")
-        async with Target(address=address, calls=calls, channels=1, options=options) as target:
-            await target.wait_until_connected(timeout_seconds=10.0)
+        calls = Calls(source=source, target=target)
+        async with Target(address=address, calls=calls, channels=1, options=options) as both:
+            await both.wait_until_connected(timeout_seconds=10.0)
             requests = draw_requests([Part(weight=1.0, kind=GREEDY, texts=texts)], seed=seed)
             phase = Phase(name="rolling restart", rate=rate, seconds=seconds)
             arrivals = phased_arrivals([phase], seed=seed)
-            load = asyncio.create_task(measure(target.send, [phase], arrivals, requests, limit_seconds=seconds))
+            load = asyncio.create_task(measure(both.send, [phase], arrivals, requests, limit_seconds=seconds))
             restarts = 0
             for replica in replicas:
                 await _restart(replica)

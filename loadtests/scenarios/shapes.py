@@ -42,10 +42,10 @@ async def ramp(subject: Subject) -> ScenarioResult:
         phases += await subject.run([subject.warm_up(load=load), subject.phase(f"{load:g}x", load=load)])
     carried = [phase for phase in phases if _good_share(phase) >= KNEE_SHARE]
     knee = max((phase.offered_per_second for phase in carried), default=0.0)
-    peak = max(phase.summary.goodput_per_second for phase in phases)
+    left = ratio(_goodput(phases[-1]), max(map(_goodput, phases)))
     thresholds = [
         Threshold(name="ramp: knee over capacity", value=knee / subject.capacity.per_second, least=0.4),
-        Threshold(name="ramp: goodput at the last rate over the peak", value=_goodput(phases[-1]) / peak, least=0.7),
+        Threshold(name="ramp: goodput at the last rate over the peak", value=left, least=0.7),
     ]
     return ScenarioResult(name="ramp", phases=phases, thresholds=thresholds, facts={"knee_per_second": knee})
 

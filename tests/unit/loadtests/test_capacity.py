@@ -37,6 +37,19 @@ async def test_a_closed_loop_keeps_as_many_in_flight_as_it_was_told() -> None:
     assert len(answered) >= 5
 
 
+async def test_as_many_calls_are_made_alone_as_were_asked_for() -> None:
+    """However slow they are: a median of three calls is no limit. A server that answers none is not asked for ever."""
+    made: list[str] = []
+
+    async def send(request: Request) -> Outcome:
+        made.append(request.text)
+        await asyncio.sleep(0.002)
+        return Outcome(status="OK" if len(made) > 10 else "UNAVAILABLE")
+
+    assert len(await closed_loop(send, REQUESTS, in_flight=1, seconds=0.001, least_calls=20)) == 10
+    assert len(made) == 20
+
+
 async def test_a_server_that_refuses_everything_has_no_capacity() -> None:
     """One clear error instead of a division by nothing."""
 

@@ -28,18 +28,27 @@ def test_a_process_is_seen_to_work() -> None:
 
 
 def test_what_this_process_started_is_not_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is its own work; that of a child's child is, and that of a process which ends meanwhile is no error."""
+    """Nor is its own work; that of a child's child is, and that of a process which has ended, at its parent."""
     own, tick = os.getpid(), os.sysconf("SC_CLK_TCK")
     child, grandchild, stranger, gone = range(own + 1, own + 5)
-    for process, parent, seconds in ((own, 1, 100), (child, own, 10), (grandchild, child, 3), (stranger, 1, 4)):
-        (tmp_path / str(process)).mkdir()
+
+    def write(process: int, parent: int, seconds: int, *, children: int = 0) -> None:
+        (tmp_path / str(process)).mkdir(exist_ok=True)
         middle = " ".join(["0"] * 9)
-        line = f"{process} (a (strange) name) R {parent} {middle} {seconds * tick} {tick} 0 0\n"
-        (tmp_path / str(process) / "stat").write_text(line)
+        times = f"{seconds * tick} {tick} {children * tick} 0"
+        (tmp_path / str(process) / "stat").write_text(f"{process} (a (strange) name) R {parent} {middle} {times} 20\n")
+
+    for process, parent, seconds in ((own, 1, 100), (child, own, 10), (grandchild, child, 3), (stranger, 1, 4)):
+        write(process, parent, seconds)
     (tmp_path / str(gone)).mkdir()
     (tmp_path / "meminfo").touch()
     monkeypatch.setattr(processor, "_PROCESSES", tmp_path)
     assert others_cpu_seconds() == (3 + 1) + (4 + 1)
+    write(gone, stranger, 300)
+    assert others_cpu_seconds() == 9 + 301
+    (tmp_path / str(gone) / "stat").unlink()
+    write(stranger, 1, 4, children=305)
+    assert others_cpu_seconds() == 9 + 305
 
 
 def test_a_share_is_of_all_usable_cores() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from loadtests.capacity import Capacity
 from loadtests.measurement import PhaseResult
 from loadtests.peers.comparison import Plan
-from loadtests.peers.field import LEAST_CALLS, Field
-from loadtests.peers.systems import CTRANSLATE2, OURS, Models
+from loadtests.peers.field import LEAST_CALLS, Entrant, Field
+from loadtests.peers.systems import CTRANSLATE2, OURS, Models, Setup
 from loadtests.recorder import Call, Recorder
+from loadtests.server_process import ServerProcess
 from loadtests.target import Outcome, Target
 
 PLAN = Plan(
@@ -38,6 +41,7 @@ class Servers(Field):
     def __init__(self) -> None:
         super().__init__(MODELS, PLAN, ("one", "two"), lambda line: None)
         self.asked: list[tuple[str, float, float]] = []
+        self.disturbed: set[int] = set()
         self.quiet_before: list[int] = []
 
     async def _quiet(self) -> None:
@@ -47,6 +51,7 @@ class Servers(Field):
         self, target: Target, rate: float, seconds: float, *, limit: float, name: str = "sweep", number: int = 0
     ) -> PhaseResult:
         system = cast(str, target)
+        disturbed = len(self.asked) in self.disturbed
         self.asked.append((system, rate, seconds))
         recorder = Recorder(limit_seconds=limit)
         outcome = Outcome(status="OK" if rate <= CARRIED[system] else "DEADLINE_EXCEEDED")
@@ -59,7 +64,7 @@ class Servers(Field):
             summary=recorder.summary(seconds=seconds),
             generator_cpu_share=0.1,
             others_cpu_share=0.0,
-            invalid=None,
+            invalid="others used the machine" if disturbed else None,
         )
 
 
@@ -89,17 +94,44 @@ async def test_a_low_rate_is_kept_up_until_enough_calls_were_sent(targets: dict[
     assert all(rate * seconds >= LEAST_CALLS and seconds >= PLAN.seconds for _, rate, seconds in servers.asked)
 
 
+async def test_a_phase_that_says_nothing_is_tried_again_once(targets: dict[str, Target]) -> None:
+    """The second try counts, and a second one that says nothing is told."""
+    servers = Servers()
+    servers.disturbed = {0, 2, 3}
+    results = await servers._round(targets, {system: [] for system in targets}, 10.0, 1.0)
+    assert [system for system, _, _ in servers.asked[:5]] == [OURS, OURS, CTRANSLATE2, CTRANSLATE2, OURS]
+    assert [phase.invalid is None for phase in results[OURS]] == [True] * 4
+    assert [phase.invalid is None for phase in results[CTRANSLATE2]] == [False, True]
+
+
 async def test_a_setup_must_do_well_at_every_rate_of_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sweep goes from half of what the first set-up does in a closed loop, which all carry, to twice that."""
+    """The sweep goes from a third of what the first set-up does in a closed loop, which all carry, to beyond it."""
+    servers = sweeping(monkeypatch, alone=lambda setup: 0.2)
+    await servers._best_setup(CTRANSLATE2, 1.0)
+    assert [rate for _, rate, _ in servers.asked[:4]] == pytest.approx([10.8, 21.6, 36.0, 54.0])
+
+
+async def test_a_setup_that_is_late_alone_is_tried_at_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of such set-ups the least late is the best, of others any is better."""
+    late = sweeping(monkeypatch, alone=lambda setup: 2.0 + setup.threads)
+    assert (await late._best_setup(CTRANSLATE2, 1.0)).threads == 1
+    assert late.asked == []
+    mixed = sweeping(monkeypatch, alone=lambda setup: 0.5 if setup.threads == 2 else 2.0)
+    assert (await mixed._best_setup(CTRANSLATE2, 1.0)).threads == 2
+
+
+def sweeping(monkeypatch: pytest.MonkeyPatch, *, alone: Callable[[Setup], float]) -> Servers:
+    """Servers of which one takes `alone` seconds for a call, and does 36 a second in a closed loop."""
     servers = Servers()
 
-    async def enter(*_: object) -> object:
-        return type("Entrant", (), {"process": None, "capacity": type("C", (), {"per_second": 36.0})})
+    async def enter(system: str, setup: Setup, *_: object) -> Entrant:
+        capacity = Capacity(alone_seconds=alone(setup), alone_slow_seconds=3.0, per_second=36.0)
+        process, patient = cast(ServerProcess, None), cast(Target, system)
+        return Entrant(system=system, setup=setup, process=process, patient=patient, capacity=capacity)
 
     async def connect(*_: object, **__: object) -> Target:
         return cast(Target, CTRANSLATE2)
 
     monkeypatch.setattr(servers, "_enter", enter)
     monkeypatch.setattr(servers, "_connect", connect)
-    await servers._best_setup(CTRANSLATE2, 1.0)
-    assert [rate for _, rate, _ in servers.asked[:4]] == [18.0, 36.0, 54.0, 72.0]
+    return servers

@@ -1,13 +1,24 @@
 """What the table says of a comparison, and the picture that shows it."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from loadtests.capacity import Capacity
 from loadtests.measurement import PhaseResult
 from loadtests.peers.comparison import Comparison, SystemResult
 from loadtests.peers.picture import write_picture
 from loadtests.peers.systems import CTRANSLATE2, OURS, Setup
-from loadtests.peers.table import best_characters, best_goodput, carried, light_p50, markdown, worst_goodput
+from loadtests.peers.table import (
+    best_characters,
+    best_goodput,
+    carried,
+    light_p50,
+    markdown,
+    named_ratios,
+    worst_goodput,
+)
 from loadtests.recorder import Call, Recorder
 from loadtests.target import Outcome
 
@@ -67,12 +78,35 @@ def test_figures_of_each_round() -> None:
 def test_ratios_are_taken_within_a_round_with_their_spread() -> None:
     """Ours carries 20 calls a second in both rounds, the other 20 and 4."""
     text = markdown(BOTH)
-    goodput, characters, carried_goodput, p50 = text.rstrip().splitlines()[-1].split(" | ")[1:]
+    *_, ratios, _, validity = text.rstrip().splitlines()
+    goodput, characters, p50 = ratios.split(" | ")[1:]
     assert goodput == "**1.00** (1.00-1.00), second run 1.00-1.00"
     assert characters.startswith("**1.03** (1.00-1.05), second run 0.")
-    assert carried_goodput.startswith("**3.00** (1.00-5.00), second run 0.00-")
     assert p50 == "**0.50** (0.50-0.50), second run 0.50-0.50 |"
     assert "1024 MiB" in text
+    assert validity == "0 of 10 phases say nothing."
+
+
+def test_phases_that_say_nothing_are_counted_with_their_reasons() -> None:
+    """A reader sees them beside the table."""
+    odd = replace(LIGHT, invalid="the generator lagged")
+    text = markdown([replace(BOTH[0], systems=[MINE, server(CTRANSLATE2, [odd, LIGHT], [LIGHT, odd])])])
+    assert text.rstrip().endswith("2 of 8 phases say nothing: the generator lagged.")
+
+
+def test_a_server_without_a_good_answer_has_no_ratios() -> None:
+    """It has a line all the same, and a round in which it answered one gives none either."""
+    none = server(CTRANSLATE2, [phase("0.1", rate=4, good=0, latency=0.9)], [LIGHT])
+    comparison = replace(BOTH[0], systems=[MINE, none])
+    assert worst_goodput(none) == [0.0, 1.0]
+    assert "it carries none" in markdown([comparison])
+    assert list(named_ratios([comparison])) == ["greedy, p50 at the lowest rate, over ctranslate2"]
+
+
+def test_ratios_are_named_for_a_second_run() -> None:
+    """By search, figure and server; what is one of the rates is none of them."""
+    assert named_ratios(BOTH)["greedy, in characters, over ctranslate2"] == pytest.approx([1.0, 800 / 760])
+    assert len(named_ratios(BOTH)) == 3
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
