@@ -16,14 +16,14 @@ def saturation() -> list[Rule]:
             share_of_calls("RESOURCE_EXHAUSTED", "5m") + " > 0.1",
             severity="page",
             lasting="10m",
-            summary="{{ $value | humanizePercentage }} of calls are turned away: the queue is full",
+            summary="{{ $value | humanizePercentage }} of calls are turned away: too many, or beyond their allowance",
         ),
         alert(
             "DragomanRefusesCalls",
             share_of_calls("RESOURCE_EXHAUSTED", "5m") + " > 0.01",
             severity="ticket",
             lasting="10m",
-            summary="{{ $value | humanizePercentage }} of calls are turned away: the queue is full",
+            summary="{{ $value | humanizePercentage }} of calls are turned away: too many, or beyond their allowance",
         ),
         alert(
             "DragomanDeadlinesMissed",
