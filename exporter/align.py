@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     """Align as the arguments say and write the links."""
     if args.output.suffix != ".gz":
         raise InvalidInputError(f"--output {args.output}: the name must end with .gz")
+    if not args.output.parent.is_dir():
+        raise InvalidInputError(f"--output {args.output}: there is no folder {args.output.parent}")
     corpus = parse_corpus(args.data)
     pairs = read_pairs(corpus.path)
     tokenizer = Tokenizer.load(args.vocabulary_from)
@@ -81,10 +84,15 @@ def agreed(forward: Iterable[str], reverse: Iterable[str]) -> Iterator[list[str]
 
 
 def write_links(path: Path, rows: Iterable[list[str]]) -> int:
-    """Write a line for each row of links, gzipped, the same bytes for the same links; return the number of links."""
-    count = 0
-    with gzip.GzipFile(path, "wb", mtime=0) as file:
-        for row in rows:
-            file.write((" ".join(row) + "\n").encode("ascii"))
-            count += len(row)
+    """Write a line for each row of links, gzipped, the same bytes for the same links, whole or not at all; return the
+    number of links."""
+    count, partial = 0, path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as packed, gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
+            for row in rows:
+                file.write((" ".join(row) + "\n").encode("ascii"))
+                count += len(row)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return count

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from service.errors import DataError, InvalidInputError
 
-_SPEC = re.compile(r"(?P<source>[A-Za-z-]+?)-(?P<target>[A-Za-z]+)(?:@(?P<share>[0-9.]+))?=(?P<path>.+)")
+_CODE = r"[a-z]{1,8}(?:-(?:[A-Z][a-z]{3}|[A-Z]{2}|[0-9]{3}))*"
+"""A language with script and region, written as BCP 47 does (RFC 5646, 2.1.1): ``zh-Hans`` and ``pt-BR``, so that
+``en-zh-Hans`` can be told apart."""
+_SPEC = re.compile(rf"(?P<source>{_CODE})-(?P<target>{_CODE})(?:@(?P<share>[0-9.]+))?=(?P<path>.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from exporter.arguments import at_least_one
 from exporter.checkpoint import LanguagePair, write_json
 from exporter.evaluation_set import BUCKETS, EvaluationSet, pairs_set, table_sets
 from exporter.scoring import Score, score
@@ -84,8 +85,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add("--limit", type=int, help="score only the first sentences of each set")
     add("--noised", action="store_true", help="misspell the sources, as --noised-copies of training does")
-    add("--beam-size", type=int, default=1, help="with --bundle: beam search of this width (1)")
-    add("--threads", type=int, default=2, help="CPU threads (2)")
+    add("--beam-size", type=at_least_one, default=1, help="with --bundle: beam search of this width (1)")
+    add("--threads", type=at_least_one, default=2, help="CPU threads (2)")
     add("--json", type=Path, metavar="FILE", help="also write all scores as JSON")
     add("--translations", type=Path, metavar="DIR", help="also write source, reference and translation of each set")
 
@@ -94,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
     """Score every set that the arguments name and print a table."""
     if args.limit is not None and args.limit < 1:
         raise InvalidInputError("--limit must be at least 1")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise InvalidInputError(f"--json {args.json}: there is no folder {args.json.parent}")
     with _system(args) as system:
         table = args.evaluation_set or (None if args.data else DEFAULT_SET)
         sets = [pairs_set(text, system.pairs) for text in args.data]

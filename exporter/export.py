@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from exporter.alignment import REQUIRED_ACCURACY
 from exporter.assembly import contents_of
-from exporter.export_options import PROOF_SENTENCES, ExportOptions, check_options
+from exporter.export_options import PROOF_SENTENCES, ExportOptions, check_options, check_references
 from exporter.packaging import staged, write_bundle
 from exporter.presets import PRESETS
-from exporter.probes import read_lines
+from exporter.probes import read_line_pairs, read_lines
 from exporter.proof import Proof, proved
 from exporter.report import full_report, summary
 from exporter.serving import open_runner
@@ -25,6 +25,7 @@ from exporter.stages import Stages
 from exporter.study import Study, Subject, study
 from exporter.tuning import check_tunable, tune, tuning_table
 from service.bundle import REPORT_FILE, Bundle, canonical_json
+from service.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +64,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Export as the arguments say and print a summary."""
-    references = read_lines(args.proof_references) if args.proof_references else None
+    texts, references = proof_lines(args.proof_text, args.proof_references)
     options = ExportOptions(
         precision=args.precision,
         fused=not args.unfused,
         calibration_texts=read_lines(args.calibration_text) if args.calibration_text else None,
-        proof_texts=read_lines(args.proof_text) if args.proof_text else None,
+        proof_texts=texts,
         proof_references=references,
         proof_sentences=args.proof_sentences,
         alignment_accuracy=args.alignment_accuracy,
@@ -88,6 +89,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def proof_lines(text: Path | None, references: Path | None) -> tuple[list[str] | None, list[str] | None]:
+    """Return the caller's sentences and their translations, None for what was not given."""
+    if references is None:
+        return (None if text is None else read_lines(text)), None
+    if text is None:
+        raise ConfigError("--proof-references needs --proof-text")
+    return read_line_pairs(text, references)
+
+
 def export(directory: Path, output: Path, options: ExportOptions, corrections: Corrections | None = None) -> Exported:
     """Export the checkpoint in ``directory`` to ``output``, which appears whole or not at all.
 
@@ -104,6 +114,7 @@ def export(directory: Path, output: Path, options: ExportOptions, corrections: C
     with staged(output) as stage, Stages(5 if options.tune else 4) as stages:
         stages.enter("read the checkpoint")
         checkpoint, tokenizer = read_checkpoint(directory, corrections or Corrections())
+        check_references(options, checkpoint.description.language_pairs)
         subject = Subject(checkpoint=checkpoint, tokenizer=tokenizer, directory=directory)
         stages.enter("ask PyTorch")
         studied = study(subject, options, stages)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.alignment import REQUIRED_ACCURACY
+from exporter.checkpoint import LanguagePair
 from exporter.presets import PRESETS
 from service.bundle import Precision
 from service.errors import ConfigError, DataError
@@ -55,3 +56,14 @@ def check_options(options: ExportOptions) -> None:
             raise DataError(
                 f"{len(options.proof_texts)} proof sentences but {len(options.proof_references)} references"
             )
+
+
+def check_references(options: ExportOptions, pairs: Sequence[LanguagePair]) -> None:
+    """Refuse references where the proof's sentences go round several target languages.
+
+    Raises:
+        ConfigError: saying so.
+    """
+    if options.proof_references is not None and len(pairs) > 1:
+        targets = ", ".join(pair.target for pair in pairs)
+        raise ConfigError(f"--proof-references are in one language, and this model's proof goes round {targets}")

@@ -67,7 +67,7 @@ class Optimizers:
             if name not in owners or (tensor.ndim and tensor.shape != owners[name][1].shape):
                 raise CheckpointError(f"the optimizer state holds {key}, which does not fit the model")
             optimizer, parameter = owners[name]
-            optimizer.state[parameter][field] = tensor.clone()
+            optimizer.state[parameter][field] = tensor.to(parameter.device, copy=True)
 
 
 def split_parameters(model: TranslationModel) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

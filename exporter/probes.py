@@ -60,14 +60,35 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         DataError: when it cannot be read or holds nothing.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError):
-        raise DataError(f"{path}: missing or not UTF-8 text") from None
-    lines = [line for line in lines if line]
+    lines = [line for line in _lines(path) if line]
     if not lines:
         raise DataError(f"{path}: holds no sentences")
     return lines
+
+
+def read_line_pairs(texts: Path, references: Path) -> tuple[list[str], list[str]]:
+    """Read two such files whose lines belong to each other, lines that are blank in both left out.
+
+    Raises:
+        DataError: when either cannot be read, they have not as many lines, or one has a line that the other lacks.
+    """
+    ours, theirs = _lines(texts), _lines(references)
+    if len(ours) != len(theirs):
+        raise DataError(f"{texts} has {len(ours)} lines and {references} {len(theirs)}")
+    for number, (text, reference) in enumerate(zip(ours, theirs, strict=True), start=1):
+        if bool(text) != bool(reference):
+            raise DataError(f"line {number} is blank in {references if text else texts} only")
+    pairs = [(text, reference) for text, reference in zip(ours, theirs, strict=True) if text]
+    if not pairs:
+        raise DataError(f"{texts}: holds no sentences")
+    return [text for text, _ in pairs], [reference for _, reference in pairs]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{path}: missing or not UTF-8 text") from None
 
 
 def probe_texts(directory: Path, given: Sequence[str] = (), *, count: int, max_tokens: int) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from exporter.arguments import at_least_one
 from exporter.guided_alignment import GuidedHead
 from exporter.model_config import ModelConfig
 from exporter.schedule import LearningRateSchedule
@@ -30,7 +31,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", action="append", required=True, metavar="en-de[@SHARE]=FILE", help="training pairs; repeatable")
     add("--dev", action="append", default=[], metavar="en-de=FILE", help="pairs to validate on; repeatable")
-    add("--dev-limit", type=int, default=300, help="sentences of each dev file that validation translates (300)")
+    add(
+        "--dev-limit",
+        type=at_least_one,
+        default=300,
+        help="sentences of each dev file that validation translates (300)",
+    )
     add("--run-directory", type=Path, required=True, metavar="DIR", dest="directory", help="holds state and result")
     add("--resume", action="store_true", help="go on from the state in --run-directory")
     add("--init-from", type=Path, metavar="DIR", help="start from the weights and vocabulary of this checkpoint")
@@ -44,11 +50,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     for name, value in _MODEL_DEFAULTS.items():
-        add(f"--{name.replace('_', '-')}", type=int, default=value, help=f"({value})")
-    add("--vocabulary-size", type=int, default=8000, help="pieces of the joint vocabulary (8000)")
+        add(f"--{name.replace('_', '-')}", type=at_least_one, default=value, help=f"({value})")
+    add("--vocabulary-size", type=at_least_one, default=8000, help="pieces of the joint vocabulary (8000)")
     add("--activation", choices=("relu", "gelu", "swish"), default="relu")
     add("--norm", choices=("pre", "post"), default="pre")
-    add("--max-positions", type=int, default=512)
+    add("--max-positions", type=at_least_one, default=512)
     flag = argparse.BooleanOptionalAction
     add("--share-embeddings", action=flag, default=True, help="one embedding matrix for sources and targets")
     add("--tie-output", action=flag, default=True, help="the target embedding is the output matrix too")
@@ -61,14 +67,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("data").add_argument
-    add("--longest", type=int, default=100, help="leave out pairs with more tokens than this (100)")
+    add("--longest", type=at_least_one, default=100, help="leave out pairs with more tokens than this (100)")
     add("--concatenate", type=float, default=0.0, help="share of pairs joined two to four at a time")
     text = "sample segmentations: 1 hardly, 0.3 some, 0.1 wildly (0, off)"
     add("--subword-sampling", type=float, default=0.0, metavar="ALPHA", help=text)
     text = "copies with misspelt sources, as a share of the pairs (0)"
     add("--noised-copies", type=float, default=0.0, metavar="SHARE", help=text)
-    add("--batch-tokens", type=int, default=3000, help="padded tokens of one batch (3000)")
-    add("--accumulate", type=int, default=1, help="batches in one update (1)")
+    add("--batch-tokens", type=at_least_one, default=3000, help="padded tokens of one batch (3000)")
+    add("--accumulate", type=at_least_one, default=1, help="batches in one update (1)")
     _add_alignment_options(parser)
 
 
@@ -89,18 +95,18 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--weight-decay", type=float, default=0.01)
     add("--label-smoothing", type=float, default=0.1)
     add("--clip-norm", type=float, default=1.0)
-    add("--max-updates", type=int)
+    add("--max-updates", type=at_least_one)
     add("--max-minutes", type=float, help="end after this many minutes of training and validation")
-    add("--max-epochs", type=int)
-    add("--validate-updates", type=int, help="validate every so many updates instead of each epoch")
+    add("--max-epochs", type=at_least_one)
+    add("--validate-updates", type=at_least_one, help="validate every so many updates instead of each epoch")
     add("--validate-minutes", type=float, help="validate every so many minutes instead of each epoch")
-    add("--patience", type=int, default=5, help="stop after this many validations without a better one (5)")
-    add("--average", type=int, default=4, help="average the weights of this many last validations (4)")
+    add("--patience", type=at_least_one, default=5, help="stop after this many validations without a better one (5)")
+    add("--average", type=at_least_one, default=4, help="average the weights of this many last validations (4)")
     add("--seed", type=int, default=1)
     add("--precision", choices=("bf16", "fp32"), default="bf16")
     add("--compile", action="store_true", help="compile the loss with torch.compile")
-    add("--workers", type=int, default=1, help="batches of one update computed side by side (1)")
-    add("--threads", type=int, default=2, help="CPU threads of each worker (2)")
+    add("--workers", type=at_least_one, default=1, help="batches of one update computed side by side (1)")
+    add("--threads", type=at_least_one, default=2, help="CPU threads of each worker (2)")
     add("--device", choices=("cpu", "cuda"), default="cpu")
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from exporter.checkpoint import Checkpoint
 from exporter.export_options import PROOF_SENTENCES
 from exporter.probes import answered_by_pytorch, ask, probe_texts, read_lines
 from exporter.proof import Proof, beyond_ties, proved
 from exporter.report import describe_beams
 from exporter.serving import open_runner
 from exporter.sources import Corrections, checkpoint_directory, read_checkpoint
-from service.bundle import Bundle
+from service.bundle import SEPARATE_VOCABULARY_FILE, TOKENIZER_FILES, Bundle
 from service.errors import BundleError, ConfigError
 
 
@@ -78,7 +80,7 @@ def verify(
     """Prove ``bundle`` against the checkpoint in ``directory``; ``beams`` as in ``ExportOptions.proof_beams``.
 
     Raises:
-        BundleError: when the bundle was made from a model of another shape.
+        BundleError: when the bundle was made from a model of another shape, vocabulary or languages.
         ExportError: when the proof fails.
     """
     checkpoint, tokenizer = read_checkpoint(directory, corrections)
@@ -93,6 +95,7 @@ def verify(
     )
     if ours != theirs:
         raise BundleError(f"{bundle.directory}: made from a model of another shape than {directory}")
+    refuse_other_words(bundle, directory, checkpoint)
     asked = probe_texts(directory, texts, count=sentences, max_tokens=config.max_positions)
     probes = answered_by_pytorch(checkpoint.model, ask(checkpoint, tokenizer, asked))
     return proved(
@@ -104,3 +107,20 @@ def verify(
         explain=True,
         beams=beams,
     )
+
+
+def refuse_other_words(bundle: Bundle, directory: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a bundle that reads or writes text otherwise than the checkpoint in ``directory``, whatever its graphs do.
+
+    Raises:
+        BundleError: naming the file or the languages.
+    """
+    for name in (*TOKENIZER_FILES, SEPARATE_VOCABULARY_FILE):
+        entry, path = bundle.manifest.files.get(name), directory / name
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+        if (None if entry is None else entry.sha256) != digest:
+            raise BundleError(f"{bundle.directory}: {name} is not that of {directory}")
+    ours = {(pair.source, pair.target, pair.target_token) for pair in checkpoint.description.language_pairs}
+    theirs = {(pair.source, pair.target, pair.target_token) for pair in bundle.manifest.language_pairs}
+    if ours != theirs:
+        raise BundleError(f"{bundle.directory}: made for other languages than {directory}")

@@ -35,6 +35,12 @@ from service.signals import call_on_signal
 from service.translator import DecodingCache, ModelCatalogue, Translator, TranslatorLimits
 
 _STALLED_STEPS = 100
+_MOST_FAILURES = 20
+_CALLS_IN_QUEUE = 4
+"""One call's first sentences may take this part of the tokens that may wait, so that a long text fits whatever the
+queue."""
+_WEIGHT_BYTES = 4
+"""Of an alignment, in an answer."""
 _WATCH_SECONDS = 1.0
 _CLOSING_SECONDS = 0.2
 
@@ -229,6 +235,8 @@ def translator_limits(settings: Settings) -> TranslatorLimits:
         max_request_characters=settings.max_request_characters,
         max_content_count=settings.max_content_count,
         sentences_in_flight=settings.sentences_in_flight,
+        tokens_in_flight=max(1, settings.max_queued_tokens // _CALLS_IN_QUEUE),
+        max_alignment_weights=settings.max_message_bytes // _WEIGHT_BYTES,
     )
 
 
@@ -243,15 +251,19 @@ def serve_metrics(metrics: Metrics, settings: Settings) -> WSGIServer:
 
 
 async def watch_engines(registry: ModelRegistry, health: HealthStates, settings: Settings) -> None:
-    """Turns liveness off while an engine has work and does not get on with it."""
+    """Turns liveness off while an engine has work and does not get on with it, or its runner does nothing but fail."""
     while True:
-        alive = all(
-            engine.stalled_seconds() < max(settings.stall_seconds, _STALLED_STEPS * engine.step_seconds())
-            for engine in registry.engines
+        engines = registry.engines
+        stalled = any(
+            engine.stalled_seconds() >= max(settings.stall_seconds, _STALLED_STEPS * engine.step_seconds())
+            for engine in engines
         )
-        if not alive:
+        failing = any(engine.failures() >= _MOST_FAILURES for engine in engines)
+        if stalled:
             get_logger().error("engine_stalled")
-        await health.set_alive(alive=alive)
+        if failing:
+            get_logger().error("engine_failing")
+        await health.set_alive(alive=not (stalled or failing))
         await asyncio.sleep(_WATCH_SECONDS)
 
 

@@ -151,7 +151,8 @@ class Settings(BaseSettings):
     """Sentences that may wait per model; more are refused with RESOURCE_EXHAUSTED."""
 
     max_queued_tokens: Count = 131_072
-    """Source tokens that may wait per model; more are refused with RESOURCE_EXHAUSTED."""
+    """Source tokens that may wait per model; more are refused with RESOURCE_EXHAUSTED. One call puts at most a quarter
+    of them in at a time."""
 
     sentences_in_flight: Count = 128
     """Sentences that one call may have in the engine at a time; the rest of a long document follows as they finish."""

@@ -11,7 +11,10 @@ from structlog.typing import FilteringBoundLogger
 
 
 def configure_logging(level: str) -> None:
-    """Sends structlog's events, as JSON lines, to standard error; `level` is the least severe name that is written."""
+    """Sends structlog's events, as JSON lines, to standard error; `level` is the least severe name that is written.
+
+    What is logged with the standard library, as the engine does, becomes such a line too.
+    """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -23,6 +26,22 @@ def configure_logging(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    if not any(isinstance(handler, _Forwarding) for handler in root.handlers):
+        root.addHandler(_Forwarding())
+
+
+class _Forwarding(logging.Handler):
+    """Tells the standard library's records as events: without arguments, further lines and messages of exceptions, all
+    of which may hold a user's text."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        error = record.exc_info[1] if record.exc_info else None
+        failure = describe_failure(error) if error is not None else {}
+        level = record.levelno // 10 * 10  # structlog knows the five usual ones
+        get_logger().log(level, str(record.msg).partition("\n")[0], logger=record.name, **failure)
 
 
 def get_logger() -> FilteringBoundLogger:

@@ -83,7 +83,7 @@ def add_token(path: Path, name: str, limits: TokenLimits) -> str:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with open(descriptor, "a", encoding="utf-8") as file:
-            file.write("\n".join([*lines, "", ""]))
+            file.write("\n".join(["", *lines, ""]))  # a file written by hand may end without a line's end
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {os.strerror(error.errno or 0)}") from None
     return token

@@ -1,5 +1,6 @@
 """A real checkpoint of a few thousand random weights: small enough to export and serve inside a test."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,8 +24,8 @@ def sentences() -> list[str]:
     return [*made, *(sentence.capitalize() for sentence in made), *words, "0 1 2 3 4 5 6 7 8 9 , ! ? ' -"]
 
 
-def write_tiny_checkpoint(directory: Path, *, seed: int = 1) -> Path:
-    """Write a model of 1+1 layers and width 32 with random weights, en to de, fr and es; returns ``directory``."""
+def write_tiny_checkpoint(directory: Path, *, seed: int = 1, targets: Sequence[str] = TARGETS) -> Path:
+    """Write a model of 1+1 layers and width 32 with random weights, en to ``targets``; returns ``directory``."""
     pieces = write_vocabulary(directory, train_vocabulary(sentences(), size=200, targets=TARGETS, threads=1))
     config = ModelConfig(
         vocabulary_size=pieces,
@@ -43,7 +44,7 @@ def write_tiny_checkpoint(directory: Path, *, seed: int = 1) -> Path:
     description = CheckpointDescription(
         name="tiny",
         version="1",
-        language_pairs=tuple(LanguagePair("en", target, target_token(target)) for target in TARGETS),
+        language_pairs=tuple(LanguagePair("en", target, target_token(target)) for target in targets),
         trusted_source_tokens=64,
         licence="CC0-1.0",
         attribution="random numbers",

@@ -57,7 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"file of a bearer token (default: the variable {TOKEN_VARIABLE})",
     )
-    parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_SECONDS, help="seconds (default: %(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        help="seconds for a call, not for --bulk (%(default)s)",
+    )
     return parser
 
 

@@ -105,6 +105,10 @@ class Engine:
         idle = not self.waiting
         return max((now - each.last_turn for each in self._workers if each.running or not idle), default=0.0)
 
+    def failures(self) -> int:
+        """Turns in a row that the runner of a worker has failed, of the worker with the most."""
+        return max(worker.failures for worker in self._workers)
+
     def step_seconds(self) -> float:
         """What a recent decode step took; 0 before the first."""
         return self._scheduler.cost.step_seconds

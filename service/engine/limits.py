@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from service.engine.options import Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +37,22 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a worker has free when it asks for more: rows in all, rows that bulk may take, sentence slots, and the
-    bound on longest x count of what is encoded together."""
+    """What a worker has free when it asks for more: rows in all, rows that bulk may take, rows that interactive
+    sequences may take while others gather for a bulk one, sentence slots, and the bound on longest x count of what is
+    encoded together."""
 
     rows: int
     bulk_rows: int
+    beside_bulk_rows: int
     sentences: int
     encode_tokens: int
+
+    def less(self, rows: int, priority: Priority) -> Room:
+        """What is left when a sequence of `priority` has taken `rows`."""
+        left, bulk = self.rows - rows, priority is Priority.BULK
+        return replace(
+            self,
+            rows=left,
+            bulk_rows=min(self.bulk_rows - (rows if bulk else 0), left),
+            beside_bulk_rows=max(0, min(self.beside_bulk_rows - (0 if bulk else rows), left)),
+        )

@@ -23,7 +23,8 @@ class StepRecord:
 
     `sentences` are those in the batch at its end; `encoded_tokens` counts source tokens encoded in this turn,
     `padded_tokens` the same with padding (longest x count); `new_tokens` counts one for each sentence that took part,
-    however many beams it has; `full_rows` counts rows that needed the whole vocabulary.
+    however many beams it has; `full_rows` counts rows that needed the whole vocabulary. A turn whose runner `failed` is
+    not told.
     """
 
     worker: int
@@ -37,6 +38,7 @@ class StepRecord:
     encode_seconds: float = 0.0
     decode_seconds: float = 0.0
     search_seconds: float = 0.0
+    failed: bool = False
 
 
 class EngineObserver(Protocol):

@@ -18,6 +18,9 @@ _FORGETTING_SECONDS = 10.0
 """An idle engine that refuses what it believes to be too much would never learn that it is wrong: while no step is
 made, its expectations halve in this time."""
 
+_ENDED_KEPT = 1024
+"""Deadlines of sequences that have left the queue stay until they are this many more than those that wait."""
+
 _LEAST_RETRY_SECONDS = 0.05
 """An engine that has not yet learned how long things take must not invite callers to try again at once."""
 
@@ -88,6 +91,15 @@ class Scheduler:
         self._count(sequence, 1)
         if sequence.deadline is not None:
             heapq.heappush(self._latest_starts, (self._latest_start(sequence), id(sequence)))
+            if len(self._latest_starts) > 2 * len(self) + _ENDED_KEPT:
+                self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        """Keep the deadlines of those that wait alone: bulk work may have deadlines of days."""
+        waiting = (sequence for each in self._waiting.values() for sequence in each.values())
+        live = [(self._latest_start(each), id(each)) for each in waiting if each.deadline is not None]
+        heapq.heapify(live)
+        self._latest_starts = live
 
     def _latest_start(self, sequence: Sequence) -> float:
         """When its decoding must begin to end by its deadline, as far as is known; never without one."""
@@ -132,26 +144,22 @@ class Scheduler:
                 self._charge(sequence)
                 sequence.status = SequenceStatus.RUNNING
                 chosen.append(sequence)
-                bulk = sequence.row_demand if sequence.priority is Priority.BULK else 0
-                room = Room(
-                    rows=room.rows - sequence.row_demand,
-                    bulk_rows=min(room.bulk_rows - bulk, room.rows - sequence.row_demand),
-                    sentences=room.sentences,
-                    encode_tokens=room.encode_tokens,
-                )
+                room = room.less(sequence.row_demand, sequence.priority)
             return chosen
 
     def _next(self, room: Room) -> tuple[Sequence, list[Sequence]] | None:
         """Whoever is next among those that fit into `room`, and those it passes."""
+        free = {Priority.INTERACTIVE: room.rows, Priority.BULK: room.bulk_rows}
         for priority in sorted(Priority, key=lambda each: self._served[each]):
-            rows = room.bulk_rows if priority is Priority.BULK else room.rows
+            rows = free[priority]
             passed: list[Sequence] = []
             for sequence in self._waiting[priority].values():
                 if sequence.row_demand <= rows:
                     return sequence, passed
                 if sequence.overtaken >= self._limits.max_overtakes:
-                    if sequence.row_demand > room.rows:
-                        return None  # rows gather for it: nobody of either class takes them
+                    if sequence.row_demand > room.rows:  # rows gather for it: neither class takes them
+                        left = room.beside_bulk_rows if priority is Priority.BULK else 0
+                        free = {Priority.INTERACTIVE: left, Priority.BULK: 0}
                     break
                 passed.append(sequence)
         return None
@@ -192,7 +200,7 @@ class Scheduler:
                 key = heapq.heappop(self._latest_starts)[1]
                 sequence = next((waiting[key] for waiting in self._waiting.values() if key in waiting), None)
                 # One that has left is not kept for its deadline's sake, so another may have its id by now.
-                if sequence is None:
+                if sequence is None or sequence.deadline is None:
                     continue
                 if (latest := self._latest_start(sequence)) > now:
                     heapq.heappush(self._latest_starts, (latest, key))

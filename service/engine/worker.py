@@ -48,6 +48,7 @@ class Worker:
         self.number = number
         self.last_turn = clock()
         self.leaves_newcomers = False
+        self.failures = 0
         self._runner = runner
         self._scheduler = scheduler
         self._everybody = everybody
@@ -73,7 +74,8 @@ class Worker:
     def step(self) -> bool:
         """One turn: drop, admit, encode, decode one step, search, retire. False when there was no work.
 
-        `leaves_newcomers` then says whether somebody waits, for another worker.
+        `leaves_newcomers` then says whether somebody waits, for another worker; `failures` how many turns in a row the
+        runner has failed.
         """
         self._drop_ended()
         self.leaves_newcomers = self._newcomers_gather_elsewhere()
@@ -122,13 +124,16 @@ class Worker:
         if limits.static_batching and self._running:
             rows = 0
         shared = _any_of(Priority.INTERACTIVE, self._running)
+        held = dict.fromkeys(Priority, 0)
+        for sequence in self._running:
+            held[sequence.priority] += sequence.row_demand
         bulk_rows = 0
         if self._share.bulk_joins(interactive=shared):
-            held = sum(each.row_demand for each in self._running if each.priority is Priority.BULK)
-            bulk_rows = max(0, self._pool.capacity - limits.reserved_rows - held)
+            bulk_rows = max(0, self._pool.capacity - limits.reserved_rows - held[Priority.BULK])
         return Room(
             rows=rows,
             bulk_rows=min(rows, bulk_rows),
+            beside_bulk_rows=min(rows, max(0, limits.reserved_rows - held[Priority.INTERACTIVE])),
             sentences=self._sentences.capacity - self._sentences.used,
             encode_tokens=limits.shared_encode_tokens if shared else limits.max_encode_tokens,
         )
@@ -170,6 +175,7 @@ class Worker:
             )
         except Exception:
             log.exception("encoding failed")
+            turn.failed = True
             self._end(admitted, FinishReason.ERROR, EngineError("encoding failed"))
             self._move_rows(turn)
             return
@@ -206,6 +212,7 @@ class Worker:
             output = self._runner.decode_step(batch)
         except Exception:
             log.exception("a decode step failed")
+            turn.failed = True
             self._end(running, FinishReason.ERROR, EngineError("a decode step failed"))
             return
         searched = self._clock()
@@ -267,8 +274,12 @@ class Worker:
 
     def _report(self, turn: StepRecord) -> None:
         ended, self._ended = self._ended, []
-        self._scheduler.learn(ended, encode_seconds=turn.encode_seconds, decode_seconds=turn.decode_seconds)
         self._report_slots()
+        if turn.failed:  # it took no time, and would teach that steps take none
+            self.failures += 1
+            return
+        self.failures = 0
+        self._scheduler.learn(ended, encode_seconds=turn.encode_seconds, decode_seconds=turn.decode_seconds)
         turn.sentences = len(self._running)
         self._observer.step(turn)
 

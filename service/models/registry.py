@@ -95,11 +95,13 @@ class ModelRegistry:
 
     async def close(self) -> None:
         """Ends all engines at once; what they have not answered ends with UnavailableError."""
+        draining = list(self._draining.values())  # forgotten as soon as their tasks are cancelled
         for task in self._draining:
             task.cancel()
         if self._loading is not None:
             await asyncio.wait([self._loading])
-        await asyncio.gather(*(asyncio.to_thread(engine.shutdown, grace_seconds=0.0) for engine in self.engines))
+        engines = {*draining, *self.engines}
+        await asyncio.gather(*(asyncio.to_thread(engine.shutdown, grace_seconds=0.0) for engine in engines))
         if self._loading is not None and self._loading.exception() is None:
             await asyncio.to_thread(self._loading.result().model.engine.shutdown, grace_seconds=0.0)
 

@@ -166,7 +166,7 @@ def _model(model: ServedModel, catalogue: ModelCatalogue, limits: TranslatorLimi
             max_source_tokens=model.max_source_tokens,
             trusted_source_tokens=model.trusted_source_tokens,
             max_target_tokens=model.max_target_tokens,
-            max_beam_size=MAX_BEAM_SIZE,
+            max_beam_size=min(MAX_BEAM_SIZE, model.engine.model.row_slots),
             max_request_characters=limits.max_request_characters,
             max_content_count=limits.max_content_count,
         ),

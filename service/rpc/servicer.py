@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 
 from grpc import aio
 
@@ -23,6 +23,23 @@ from service.rpc.converters import (
 )
 from service.rpc.results import record_result
 from service.translator import TextDelta, TranslationRequest, TranslationResult, Translator
+
+_LAST_WORDS_SECONDS = 1.0
+"""What a client has for reading a stream that ended at its deadline."""
+
+
+@contextmanager
+def _cut_off_after(deadline: float) -> Iterator[None]:
+    """Cancels this task soon after `deadline` (monotonic): a client that does not read holds up what is written to it,
+    where no deadline of the translator's can reach."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("not in a task: this is a bug")
+    handle = asyncio.get_running_loop().call_at(deadline + _LAST_WORDS_SECONDS, task.cancel)
+    try:
+        yield
+    finally:
+        handle.cancel()
 
 
 class TranslationServicer(pb_grpc.TranslationServiceServicer):
@@ -82,13 +99,14 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         self._note(asked, translator)
         self._charge(call, translator)
         deadline = call.capped_deadline(self._max_deadline_seconds)
-        async with aclosing(translator.stream(asked, deadline=deadline)) as items:
-            async for item in items:
-                if isinstance(item, TextDelta):
-                    yield pb.TranslateStreamResponse(text_delta=item.text)
-                else:
-                    record_result(self._metrics, call, item)
-                    yield stream_end_to_proto(item, request_id=call.request_id)
+        with _cut_off_after(deadline):
+            async with aclosing(translator.stream(asked, deadline=deadline)) as items:
+                async for item in items:
+                    if isinstance(item, TextDelta):
+                        yield pb.TranslateStreamResponse(text_delta=item.text)
+                    else:
+                        record_result(self._metrics, call, item)
+                        yield stream_end_to_proto(item, request_id=call.request_id)
 
     async def TranslateBulk(  # noqa: N802
         self,

@@ -119,9 +119,11 @@ class OnnxRunner:
             self._bans[:rows] = batch.bans
         else:
             _bind_input(binding, names.BANS, batch.bans)
-        self._decoder(shape).run_with_iobinding(binding)
-        if not usual:
-            _bind_input(binding, names.BANS, self._bans[:rows])
+        try:
+            self._decoder(shape).run_with_iobinding(binding)
+        finally:
+            if not usual:  # the binding is kept and the batch's own array is not, even when the step fails
+                _bind_input(binding, names.BANS, self._bans[:rows])
         best = (rows, batch.best)
         return StepOutput(
             top_ids=self._top_ids[: rows * batch.best].reshape(best),

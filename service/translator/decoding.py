@@ -56,7 +56,8 @@ class _JobEnded:
 class DecodingRun:
     """The jobs of one call; iterate `events()` once, to the end or until you have enough.
 
-    The jobs that fit into the window at first are accepted or refused together; later ones wait for room. With
+    The window holds so many jobs, and so many source tokens or a single job. Those that fit into it at first are
+    accepted or refused together; later ones wait for room. With
     `patient` even the first wait. Whatever ends the iteration, an error or its caller's leaving, cancels the rest.
     """
 
@@ -69,6 +70,7 @@ class DecodingRun:
         priority: Priority,
         deadline: float | None,
         window: int,
+        window_tokens: int,
         patient: bool,
         wants_tokens: bool = False,
     ) -> None:
@@ -78,9 +80,11 @@ class DecodingRun:
         self._priority = priority
         self._deadline = deadline
         self._window = window
+        self._window_tokens = window_tokens
         self._patient = patient
         self._wants_tokens = wants_tokens
         self._next = 0
+        self._tokens_in_flight = 0
         self._again: dict[int, DecodingJob] = {}
         self._fallbacks: dict[int, Fallback] = {}
         self._pending: dict[int, PendingDecoding] = {}
@@ -107,6 +111,7 @@ class DecodingRun:
         if isinstance(event, JobTokens):
             return event
         origin = self._pending.pop(event.index).origin
+        self._tokens_in_flight -= len(self._jobs[event.index].source_ids)
         if event.result is not None:
             return self._guard(event.index, event.result, origin)
         error = event.error or EngineError("a job ended with nothing: this is a bug")
@@ -145,7 +150,10 @@ class DecodingRun:
                 await asyncio.sleep(refusal.retry_after_seconds)
 
     def _has_room(self) -> bool:
-        return bool(self._again or self._next < len(self._jobs)) and len(self._pending) < self._window
+        if not self._again and self._next == len(self._jobs):
+            return False
+        tokens = self._tokens_in_flight
+        return not self._pending or (len(self._pending) < self._window and tokens < self._window_tokens)
 
     def _submit(self) -> None:
         """Puts the next job into the engine: one to be repeated, or else a new one."""
@@ -174,6 +182,7 @@ class DecodingRun:
             on_token=on_token,
         )
         self._pending[index] = pending
+        self._tokens_in_flight += len(job.source_ids)
         if self._again.pop(index, None) is None:
             self._next += 1
         pending.future.add_done_callback(ended)

@@ -54,6 +54,24 @@ class Work:
         return assemble(content, pieces, self.model.tokenizer, self.pair)
 
 
+class Results:
+    """The results of a work's jobs as they end; refused when their alignments are too much for an answer, before
+    memory is."""
+
+    def __init__(self, work: Work, *, most_weights: int) -> None:
+        self.of_jobs: list[JobResult | None] = [None] * len(work.jobs)
+        self._weights_left = most_weights
+
+    def add(self, ended: JobResult) -> None:
+        """Raises InvalidInputError."""
+        alignment = ended.result.hypotheses[0].alignment
+        self._weights_left -= 0 if alignment is None else alignment.size
+        if self._weights_left < 0:
+            message = "the alignments are too large for one answer; send less text, or do without them"
+            raise InvalidInputError(message, field="options.return_alignments")
+        self.of_jobs[ended.index] = ended
+
+
 async def prepare(request: TranslationRequest, leg: Leg) -> Work:
     """Splits and tokenises. Raises InvalidInputError for options that the model does not take."""
     started = time.monotonic()
@@ -69,10 +87,11 @@ async def prepare(request: TranslationRequest, leg: Leg) -> Work:
         for column, piece in enumerate(content.pieces)
         if not piece.copied
     )
+    firsts = dict(reversed(places))
     jobs = tuple(
         DecodingJob(
             source_ids=contents[row].pieces[column].encoding.ids,
-            options=decoding_options(request.options, model.tokenizer, ordinal=ordinal, is_first=column == 0),
+            options=decoding_options(request.options, model.tokenizer, ordinal=ordinal, is_first=column == firsts[row]),
         )
         for ordinal, (row, column) in enumerate(places)
     )
@@ -87,9 +106,9 @@ async def prepare(request: TranslationRequest, leg: Leg) -> Work:
     )
 
 
-async def finish(work: Work, results: Sequence[JobResult | None]) -> TranslationResult:
+async def finish(work: Work, found: Results) -> TranslationResult:
     """The answer, with where its time went."""
-    ended = time.monotonic()
+    ended, results = time.monotonic(), found.of_jobs
     done = [ended.result for ended in results if ended is not None]
     origins = Counter(ended.origin for ended in results if ended is not None)
     if sum(len(content.text) for content in work.contents) > _LONG_TEXT:

@@ -64,7 +64,8 @@ def _is_readable(encoding: Encoding, tokenizer: Tokenizer) -> bool:
 def decoding_options(
     options: TranslationOptions, tokenizer: Tokenizer, *, ordinal: int, is_first: bool
 ) -> DecodingOptions:
-    """The engine's options for the `ordinal`-th piece of a call; `is_first` of its content takes the target prefix.
+    """The engine's options for the `ordinal`-th piece of a call; `is_first` of those of its content that are not
+    copied takes the target prefix.
 
     Raises: InvalidInputError with a field such as `beam_size`.
     """

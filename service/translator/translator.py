@@ -13,8 +13,8 @@ from service.engine.options import MAX_BEAM_SIZE
 from service.errors import DeadlineError, InvalidInputError
 from service.translator.cache import DecodingCache
 from service.translator.catalogue import Leg, ModelCatalogue, Route
-from service.translator.decoding import DecodingRun, JobResult, JobTokens
-from service.translator.direct import Work, finish, prepare
+from service.translator.decoding import DecodingRun, JobTokens
+from service.translator.direct import Results, Work, finish, prepare
 from service.translator.pivot import first_request, join_legs, outer_pair, second_request
 from service.translator.sharing import SharedDecoding
 from service.translator.streaming import DeltaBuilder
@@ -35,6 +35,8 @@ class TranslatorLimits:
     max_request_characters: int = 100_000
     max_content_count: int = 1024
     sentences_in_flight: int = 128
+    tokens_in_flight: int = 32_768
+    max_alignment_weights: int = 1_000_000
 
 
 class Translator:
@@ -111,20 +113,24 @@ class Translator:
             priority=priority,
             deadline=deadline,
             window=self.limits.sentences_in_flight,
+            window_tokens=self.limits.tokens_in_flight,
             patient=patient or priority is Priority.BULK,
             wants_tokens=wants_tokens,
         )
+
+    def _results(self, work: Work) -> Results:
+        return Results(work, most_weights=self.limits.max_alignment_weights)
 
     async def _complete(
         self, work: Work, *, priority: Priority, deadline: float | None, patient: bool = False
     ) -> TranslationResult:
         """Runs all jobs; with `patient` even the first wait for room, as the call was accepted before."""
-        results: list[JobResult | None] = [None] * len(work.jobs)
+        results = self._results(work)
         run = self._run(work, priority=priority, deadline=deadline, patient=patient)
         async with aclosing(run.events()) as events:
             async for event in events:
                 if not isinstance(event, JobTokens):
-                    results[event.index] = event
+                    results.add(event)
         return await finish(work, results)
 
     async def _feed(self, request: TranslationRequest, queue: _StreamQueue, deadline: float | None) -> None:
@@ -143,7 +149,7 @@ class Translator:
     ) -> TranslationResult:
         work = await prepare(request, leg)
         deltas = DeltaBuilder(work.contents[0], work.model.tokenizer, work.pair)
-        results: list[JobResult | None] = [None] * len(work.jobs)
+        results = self._results(work)
         _put_text(queue, deltas.take())
         run = self._run(
             work, priority=Priority.INTERACTIVE, deadline=deadline, wants_tokens=request.options.beam_size == 1
@@ -152,9 +158,9 @@ class Translator:
             async for event in events:
                 piece = work.places[event.index][1]
                 if isinstance(event, JobTokens):
-                    deltas.add_tokens(piece, event.ids, work.jobs[event.index].firm_length(event.ids))
+                    deltas.add_tokens(piece, event.ids, work.jobs[event.index].firm_length)
                 else:
-                    results[event.index] = event
+                    results.add(event)
                     deltas.add_result(piece, event.result.hypotheses[0].ids)
                 _put_text(queue, deltas.take())
         return await finish(work, results)
@@ -167,21 +173,21 @@ class Translator:
         between = await self._complete(first, priority=Priority.INTERACTIVE, deadline=deadline)
         second = await prepare(second_request(request, between), route.legs[1])
         deltas = DeltaBuilder(first.contents[0], second.model.tokenizer, outer_pair(route))
-        results: list[JobResult | None] = [None] * len(second.jobs)
+        results = self._results(second)
         left = Counter(row for row, _ in second.places)
         ended = [row for row in range(len(second.contents)) if not left[row]]
         run = self._run(second, priority=Priority.INTERACTIVE, deadline=deadline, patient=True)
         async with aclosing(run.events()) as events:
             while True:
                 for row in ended:
-                    deltas.add_text(first.places[row][1], second.translation(row, results).text)
+                    deltas.add_text(first.places[row][1], second.translation(row, results.of_jobs).text)
                 _put_text(queue, deltas.take())
                 event = await anext(events, None)
                 if event is None:
                     return join_legs(first.contents, between, await finish(second, results), route)
                 if isinstance(event, JobTokens):
                     continue
-                results[event.index] = event
+                results.add(event)
                 row = second.places[event.index][0]
                 left[row] -= 1
                 ended = [] if left[row] else [row]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
@@ -16,10 +18,11 @@ from exporter.export_options import ExportOptions
 from exporter.packaging import write_bundle
 from exporter.sources import Corrections, read_checkpoint
 from exporter.study import Subject
+from service import graph_names as names
 from service.bundle import Alignment, Bundle, Head
 from service.engine import Batch, Engine, ModelRunner, RowCopy, StepOutput
 from service.errors import BundleError, ConfigError
-from service.runtime import DeviceRunner, OnnxRunner, RuntimeSettings, load_runners, memory_plan
+from service.runtime import DeviceRunner, OnnxRunner, RuntimeSettings, load_runners, memory_plan, onnx_runner
 from service.runtime.device_memory import CacheMemory, Device
 from service.runtime.sessions import open_sessions
 from service.runtime.settings import DecodingMode, Provider
@@ -261,3 +264,34 @@ def test_gpu_smoke_says_when_there_is_no_gpu(
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     assert gpu_smoke.main([]) == gpu_smoke.NO_GPU
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_failed_step_leaves_no_binding_to_memory_that_goes(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bindings are kept by shape, and more bans than rows are bound from the batch's own array."""
+    runner, bound = on_cpu(bundle, rows=2), []
+    bind = onnx_runner._bind_input
+
+    def note(binding: ort.IOBinding, name: str, array: npt.NDArray[Any]) -> None:
+        bound.append((name, array))
+        bind(binding, name, array)
+
+    def fail(_: ort.IOBinding) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(onnx_runner, "_bind_input", note)
+    monkeypatch.setattr(runner._sessions.decoder, "run_with_iobinding", fail)
+    source = np.array([5, 6, bundle.manifest.special_ids.eos], np.int32)
+    runner.encode([source], [0], [1])
+    batch = Batch(
+        last_tokens=np.array([runner.limits.start_id]),
+        past_lengths=np.array([0], np.int32),
+        sentence_slots=np.array([0]),
+        bans=np.array([[0, 3], [0, 4]]),
+        best=1,
+        full_rows=False,
+    )
+    with pytest.raises(RuntimeError):
+        runner.decode_step(batch)
+    name, array = bound[-1]
+    assert name == names.BANS
+    assert np.shares_memory(array, runner._bans)

@@ -20,6 +20,7 @@ from exporter.sources import Corrections, read_checkpoint
 from service.engine import DecodingOptions
 from service.errors import ConfigError, ExportError
 from tests.doubles.marian_checkpoints import VARIANTS, make_checkpoint
+from tests.tiny_model import write_tiny_checkpoint
 
 TEXTS = ["I love you.", "the train station", "we will buy three keys", "a good friend", "you see it all", "water"]
 
@@ -81,11 +82,12 @@ def test_a_bundle_without_the_proof_says_so(
     assert "not run: --proof-beams 0" in capsys.readouterr().out
 
 
-def test_quality_of_beams_stands_beside_the_references(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_quality_of_beams_stands_beside_the_references(tmp_path: Path) -> None:
     """With the caller's text and translations, beams are scored as greedy answers are, on the sentences they had; the
     generated ones beside them, one token and full length among these, have no translations and no part in it."""
     options = ExportOptions(proof_texts=TEXTS, proof_references=TEXTS, proof_sentences=11, proof_beams=6, threads=1)
-    report: dict[str, Any] = export(tiny_checkpoint, tmp_path / "bundle", options).report
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint", targets=("de",))
+    report: dict[str, Any] = export(checkpoint, tmp_path / "bundle", options).report
     assert report["proof_text"] == {"given": 6, "generated": 5}
     assert (report["proof"]["greedy"]["sentences"], report["proof"]["beam"]["sentences"]) == (11, 6)
     assert {name: scores["sentences"] for name, scores in report["quality"].items()} == {

@@ -69,6 +69,21 @@ def test_an_unreadable_file_gives_one_clear_line(
         read_pairs(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("text", "source", "target"),
+    [
+        ("en-de=f", "en", "de"),
+        ("en-zh-Hans=f", "en", "zh-Hans"),
+        ("zh-Hant-pt-BR@0.5=f", "zh-Hant", "pt-BR"),
+        ("es-419-en=f", "es-419", "en"),
+    ],
+)
+def test_scripts_and_regions_belong_to_their_language(text: str, source: str, target: str) -> None:
+    """As the languages of checkpoints are written."""
+    corpus = parse_corpus(text)
+    assert (corpus.source, corpus.target) == (source, target)
+
+
 def test_a_corpus_is_named_on_the_command_line() -> None:
     """Direction, share and path are read; anything else is refused."""
     corpus = parse_corpus("en-de@0.5=data/x.tsv.gz")

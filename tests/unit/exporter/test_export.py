@@ -21,7 +21,7 @@ from exporter.__main__ import main
 from exporter.attention_forms import PlainAttention
 from exporter.checkpoint import load_checkpoint
 from exporter.encoder_graph import EncoderGraph
-from exporter.export import export
+from exporter.export import export, proof_lines
 from exporter.export_options import ExportOptions, check_options
 from exporter.serving import bundle_engine
 from service.bundle import Bundle
@@ -245,6 +245,57 @@ def test_options_that_contradict_each_other_are_refused(options: ExportOptions, 
     """What cannot be meant is said before any work is done."""
     with pytest.raises((ConfigError, DataError), match=message):
         check_options(options)
+
+
+def test_references_of_a_model_with_several_targets_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Its proof goes round the languages, and two thirds of the answers would be scored against another one."""
+    options = ExportOptions(proof_texts=["I love you."], proof_references=["Ich liebe dich."], proof_sentences=8)
+    with pytest.raises(ConfigError, match="goes round de, fr, es"):
+        export(tiny_checkpoint, tmp_path / "bundle", options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "references", "message"),
+    [
+        ("a\nb\n", "A\n", "has 2 lines and"),
+        ("a\n\nb\n", "A\nB\n\n", "line 2 is blank in"),
+        ("\n\n", "\n\n", "holds no sentences"),
+    ],
+)
+def test_lines_that_do_not_belong_to_each_other_are_refused(
+    texts: str, references: str, message: str, tmp_path: Path
+) -> None:
+    """Blank lines left out of each file for itself would score sentences against their neighbours' translations."""
+    (tmp_path / "texts").write_text(texts)
+    (tmp_path / "references").write_text(references)
+    with pytest.raises(DataError, match=message):
+        proof_lines(tmp_path / "texts", tmp_path / "references")
+
+
+def test_lines_end_where_the_file_says_so(tmp_path: Path) -> None:
+    """Blank pairs are left out, and a line separator within a sentence is none."""
+    (tmp_path / "texts").write_text("a\u2028b\n\nc\r\n", encoding="utf-8", newline="")
+    (tmp_path / "references").write_text("A\n\nC")
+    assert proof_lines(tmp_path / "texts", tmp_path / "references") == (["a\u2028b", "c"], ["A", "C"])
+    with pytest.raises(ConfigError, match="needs --proof-text"):
+        proof_lines(None, tmp_path / "references")
+
+
+def test_verify_tells_another_vocabulary_and_other_languages(
+    tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same weights with other words or languages serve something else, whatever the graphs say."""
+    command = ["verify", "--bundle", str(tiny_bundle), "--sentences", "8", "--threads", "1", "--checkpoint"]
+    shutil.copytree(tiny_checkpoint, tmp_path / "words")
+    vocabulary = tmp_path / "words" / "vocab.json"
+    vocabulary.write_text(vocabulary.read_text() + "\n")
+    assert main([*command, str(tmp_path / "words")]) == 2
+    assert "vocab.json is not that of" in capsys.readouterr().err
+    from tests.tiny_model import write_tiny_checkpoint
+
+    assert main([*command, str(write_tiny_checkpoint(tmp_path / "languages", targets=("de", "fr")))]) == 2
+    assert "made for other languages" in capsys.readouterr().err
 
 
 def test_inspect_shows_what_is_in_a_bundle(tiny_int8_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

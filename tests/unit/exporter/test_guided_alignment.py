@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from exporter.__main__ import main
-from exporter.align import agreed
+from exporter.align import agreed, write_links
 from exporter.batching import Example, collate, join
 from exporter.checkpoint import load_checkpoint
 from exporter.data import Corpus, read_lines, read_pairs
@@ -194,6 +194,20 @@ def test_what_cannot_be_guided_is_refused_in_one_line(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert message in lines[0]
+
+
+def test_links_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What was there stays when the directions do not match, and nothing lies beside it; equal links, equal bytes."""
+    path = tmp_path / "links.gz"
+    assert write_links(path, [["1-0", "2-1"], []]) == 2
+    first = path.read_bytes()
+    assert list(read_lines(path)) == ["1-0 2-1", ""]
+    with pytest.raises(DataError, match="different number of lines"):
+        write_links(path, agreed(["0-0", "1-1"], ["0-0"]))
+    assert path.read_bytes() == first
+    assert list(tmp_path.iterdir()) == [path]
+    write_links(tmp_path / "others.gz", [["1-0", "2-1"], []])
+    assert (tmp_path / "others.gz").read_bytes() == first
 
 
 def test_links_that_both_directions_have_are_kept() -> None:

@@ -169,6 +169,17 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     assert message in lines[0]
 
 
+@pytest.mark.parametrize(
+    "option", ["--patience", "--average", "--accumulate", "--validate-updates", "--workers", "--threads"]
+)
+def test_counts_are_at_least_one(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """None of the last validations would be all of them, and nothing can be divided by nothing."""
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--run-directory", str(tmp_path), "--data", "en-de=f", "--max-updates", "1", option, "0"])
+    assert ended.value.code == 2
+    assert f"{option}: must be at least 1, not 0" in capsys.readouterr().err
+
+
 def test_ragged_lines_are_counted_and_may_be_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A ragged file is refused with its line number, or trained on without those lines, which are counted."""
     data = _write_pairs(tmp_path / "ragged.tsv", count=100, seed=4)

@@ -13,7 +13,7 @@ from service import bootstrap
 from service.bootstrap import refuse_two_runtimes, watch_engines
 from service.config import Settings
 from service.engine import DecodingOptions
-from service.errors import ConfigError
+from service.errors import ConfigError, EngineError
 from service.metrics import Metrics
 from service.models.loading import ModelLoader
 from service.models.registry import ModelRegistry
@@ -90,5 +90,43 @@ async def test_the_watchdog_turns_liveness_off_while_a_runner_hangs(monkeypatch:
     await next_change()
     assert states == [True, False, True]
     assert ticket.future.result(20).hypotheses
+    watch.cancel()
+    await asyncio.to_thread(model.engine.shutdown, grace_seconds=5.0)
+
+
+async def test_the_watchdog_turns_liveness_off_while_every_turn_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that has broken answers at once, with errors, and would draw all calls to itself."""
+    monkeypatch.setattr(bootstrap, "_WATCH_SECONDS", 0.01)
+    runner = EchoRunner(tiny_tokenizer())
+    model = echo_model(tiny_tokenizer(), runner=runner)
+    health, states = HealthStates(), asyncio.Queue[bool]()
+
+    async def note(*, alive: bool) -> None:
+        states.put_nowait(alive)
+
+    async def until(wanted: bool) -> None:
+        async with asyncio.timeout(20):
+            while await states.get() != wanted:
+                pass
+
+    monkeypatch.setattr(health, "set_alive", note)
+    metrics, settings = Metrics(CollectorRegistry()), Settings(bundle=("a",))  # type: ignore[arg-type]
+    model.engine.start()
+    registry = ModelRegistry(ModelLoader(settings, metrics), ModelCatalogue(), metrics)
+    monkeypatch.setattr(ModelRegistry, "engines", [model.engine])
+    watch = asyncio.create_task(watch_engines(registry, health, settings))
+
+    async def decode() -> BaseException | None:
+        ticket = model.engine.submit(model.tokenizer.encode("I love you.").ids, DecodingOptions())
+        return await asyncio.to_thread(ticket.future.exception, 20)
+
+    await until(True)
+    runner.failing = True
+    for _ in range(bootstrap._MOST_FAILURES):
+        assert isinstance(await decode(), EngineError)
+    await until(False)
+    runner.failing = False
+    assert await decode() is None
+    await until(True)
     watch.cancel()
     await asyncio.to_thread(model.engine.shutdown, grace_seconds=5.0)

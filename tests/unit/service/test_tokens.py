@@ -29,6 +29,17 @@ def test_a_new_token_is_printed_once_and_kept_as_its_hash(tmp_path: Path, capsys
     assert entries["mail"].characters_per_second is None
 
 
+def test_a_file_whose_last_line_does_not_end_is_added_to(tmp_path: Path) -> None:
+    """As some editors leave it; what was there and what is new can both be read."""
+    file = tmp_path / "tokens.toml"
+    file.write_text(f"[search]\nsha256 = '{DIGEST}'")
+    token = add_token(file, "mail", TokenLimits())
+    assert {name: entry.sha256 for name, entry in read_tokens(file).items()} == {
+        "search": DIGEST,
+        "mail": digest_of(token),
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -208,6 +208,60 @@ async def test_a_target_prefix_begins_every_content(translator: Translator) -> N
     assert all(translation.text.startswith("We") for translation in result.translations)
 
 
+async def test_a_target_prefix_goes_behind_what_is_copied(translator: Translator) -> None:
+    """It begins the first sentence that is translated, and no other."""
+    translation = await translate_one(translator, "😀\nI love you. How are you?", target_prefix="We")
+    assert [sentence.end for sentence in translation.sentences] == [
+        SentenceEnd.COPIED,
+        SentenceEnd.EOS,
+        SentenceEnd.EOS,
+    ]
+    assert translation.text.startswith("😀\nWe")
+    assert translation.text.endswith("How are you?")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_alignments_beyond_what_an_answer_holds_are_refused(
+    translator: Translator, runner: EchoRunner, streamed: bool
+) -> None:
+    """As soon as there are so many, before memory is full of them; the rest of the text is not decoded."""
+    translator.limits = TranslatorLimits(sentences_in_flight=2, max_alignment_weights=1_000)
+    asked = request("I love you. " * 200, return_alignments=True)
+
+    async def answer() -> None:
+        if not streamed:
+            await translate(translator, asked)
+            return
+        async for _ in translator.stream(asked, deadline=time.monotonic() + 30):
+            pass
+
+    with pytest.raises(InvalidInputError) as caught:
+        await answer()
+    assert caught.value.field == "options.return_alignments"
+    await until_idle(translator)
+    assert runner.steps < 400
+    assert (await translate_one(translator, "I love you.", return_alignments=True)).sentences[0].alignment is not None
+
+
+async def test_a_long_text_fits_a_queue_of_few_tokens(runner: EchoRunner) -> None:
+    """A call puts no more in at a time than its part of the queue, one sentence at least."""
+    model = echo_model(tiny_tokenizer(), runner=runner, limits=EngineLimits(max_waiting_tokens=100))
+    model.engine.start()
+    translator = Translator(ModelCatalogue([model]), TranslatorLimits(sentences_in_flight=64, tokens_in_flight=25))
+    try:
+        assert (await translate_one(translator, "I love you. " * 100)).text == "I love you. " * 100
+        runner.gate.clear()
+        running = asyncio.create_task(translate_one(translator, "How are you? " * 30))
+        await until(lambda: engine_of(translator).waiting + engine_of(translator).running > 0)
+        tokens = len(tiny_tokenizer().encode("How are you?", ">>de<<").ids)
+        assert engine_of(translator).waiting + engine_of(translator).running <= 25 // tokens + 1
+        runner.gate.set()
+        assert (await running).text == "How are you? " * 30
+    finally:
+        runner.gate.set()
+        model.engine.shutdown(grace_seconds=0.5)
+
+
 @pytest.mark.parametrize(
     ("asked", "error", "field"),
     [

@@ -11,7 +11,8 @@ import pytest
 from loadtests.arrivals import phased_arrivals
 from loadtests.capacity import Capacity
 from loadtests.request import Request
-from loadtests.scenarios.shapes import burst, overload, soak, steady, texts_near_mean_length
+from loadtests.scenarios.mixes import options
+from loadtests.scenarios.shapes import burst, overload, ramp, soak, steady, texts_near_mean_length
 from loadtests.scenarios.subject import ScenarioResult, Subject, default_texts
 from loadtests.target import Outcome
 
@@ -97,6 +98,17 @@ async def test_a_server_that_takes_many_limits_fails(
     held = {threshold.name: threshold.holds for threshold in result.thresholds}
     assert held[f"{name}: answered"] is True
     assert held[f"{name}: p99 over the limit"] is False
+
+
+@pytest.mark.parametrize("scenario", [ramp, options])
+async def test_a_server_that_answers_nothing_in_time_fails_and_is_reported(
+    scenario: Callable[[Subject], Awaitable[ScenarioResult]],
+) -> None:
+    """Nothing can be divided by what it did; its thresholds do not hold, and the phases are there to be looked at."""
+    server = Server()
+    result = await scenario(replace(subject_of(server), seconds=0.05, send=server.refuse))
+    assert not any(threshold.holds for threshold in result.thresholds)
+    assert result.phases
 
 
 async def test_a_soak_fails_when_the_tail_grows() -> None:

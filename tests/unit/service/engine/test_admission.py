@@ -108,7 +108,7 @@ def test_what_has_waited_too_long_is_not_begun(scheduler: Scheduler, clock: Manu
     (late,) = scheduler.expire()
     assert late.deadline is not None
     assert late.deadline > clock()
-    room = Room(rows=ROWS, bulk_rows=0, sentences=ROWS, encode_tokens=1000)
+    room = Room(rows=ROWS, bulk_rows=0, beside_bulk_rows=ROWS, sentences=ROWS, encode_tokens=1000)
     assert len(scheduler.schedule(room)) == 1
 
 
@@ -154,3 +154,27 @@ def test_caution_grows_with_what_was_not_expected() -> None:
     assert unsure.run_seconds(10, 100) == pytest.approx(1.0, rel=0.1)
     assert unsure.run_seconds(10, 100, caution=1.0) == pytest.approx(1.5, rel=0.1)
     assert unsure.run_seconds(10, 12, caution=1.0) == pytest.approx(1.2, rel=0.01)
+
+
+def test_deadlines_of_what_has_left_are_forgotten(scheduler: Scheduler, clock: ManualClock) -> None:
+    """A corpus of days leaves nothing behind in memory; what waits keeps its deadline."""
+    waiting = sentence(clock, 60.0, priority=Priority.BULK)
+    scheduler.add(waiting)
+    for _ in range(5_000):
+        passing = sentence(clock, 86_400.0, priority=Priority.BULK)
+        scheduler.add(passing)
+        scheduler.abort(passing)
+    assert len(scheduler._latest_starts) < 1_500
+    clock.advance(60.0)
+    assert scheduler.expire() == [waiting]
+
+
+def test_a_sentence_without_a_deadline_takes_over_nobodys(scheduler: Scheduler, clock: ManualClock) -> None:
+    """One that has left may have had the same id."""
+    timeless = sentence(clock, None)
+    scheduler.add(timeless)
+    scheduler._latest_starts.append((clock() + 1.0, id(timeless)))
+    clock.advance(2.0)
+    assert scheduler.expire() == []
+    assert scheduler._latest_starts == []
+    assert len(scheduler) == 1

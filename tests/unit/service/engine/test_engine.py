@@ -233,3 +233,41 @@ def test_a_step_record_counts_what_happened() -> None:
     record = recorder.records[0]
     assert (record.rows, record.new_tokens, record.encoded_tokens, record.padded_tokens) == (2, 2, 6, 8)
     assert np.isfinite(record.decode_seconds)
+
+
+def test_turns_that_fail_are_counted_and_teach_nothing() -> None:
+    """A runner that only fails would seem infinitely fast; a good turn ends the count."""
+    clock, recorder = ManualClock(), Recorder()
+    runner = ScriptedRunner()
+    runner.fail_steps = set(range(6, 106))
+    engine = Engine([runner], clock=clock, observer=recorder)
+
+    def turn(source: tuple[int, ...]) -> None:
+        engine.submit(source, GREEDY)
+        engine.step()
+
+    for _ in range(5):
+        turn((1, 3))
+    known, told = engine.step_seconds(), len(recorder.records)
+    engine._scheduler.learn([], encode_seconds=0.0, decode_seconds=0.1)
+    taught = engine.step_seconds()
+    assert taught > known
+    for _ in range(50):
+        turn((1, 3))
+    assert engine.failures() == 50
+    assert engine.step_seconds() == taught
+    assert len(recorder.records) == told
+    runner.fail_steps = set()
+    turn((1, 3))
+    assert engine.failures() == 0
+
+
+def test_an_encoder_that_fails_is_counted_too() -> None:
+    """Whatever part of the runner it is."""
+    runner = ScriptedRunner()
+    runner.fail_encode = True
+    engine = Engine([runner], clock=ManualClock())
+    for count in (1, 2):
+        engine.submit((3, 3), GREEDY)
+        engine.step()
+        assert engine.failures() == count

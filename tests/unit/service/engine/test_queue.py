@@ -94,3 +94,19 @@ def test_both_classes_are_served_by_their_shares() -> None:
     run(engine)
     first = order[:20]
     assert 3 <= first.count(Priority.BULK) <= 5
+
+
+def test_rows_that_gather_for_bulk_work_are_not_the_reserved_ones() -> None:
+    """While a wide bulk search waits for rows, interactive newcomers go on into theirs; in the end all are answered."""
+    engine = Engine(
+        [ScriptedRunner(row_slots=8)], limits=EngineLimits(reserved_rows=2, max_overtakes=0), clock=ManualClock()
+    )
+    bulk = [engine.submit((20, token), GREEDY, priority=Priority.BULK) for token in range(2, 6)]
+    engine.step()
+    wide = engine.submit((6, 7), DecodingOptions(beam_size=5), priority=Priority.BULK)
+    urgent = [engine.submit((9, token), GREEDY) for token in range(2, 6)]
+    engine.step()
+    assert engine.running == 4 + 2
+    assert wide._sequence.steps == 0
+    run(engine)
+    assert all(ticket.future.result(0).hypotheses for ticket in [*bulk, wide, *urgent])

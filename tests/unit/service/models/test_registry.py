@@ -20,7 +20,7 @@ from service import config
 from service.bundle import Bundle
 from service.config import Settings
 from service.engine import Batch, ModelRunner, StepOutput
-from service.errors import BundleError, NotFoundError
+from service.errors import BundleError, NotFoundError, UnavailableError
 from service.metrics import Metrics
 from service.models.folders import BundleFolders
 from service.models.loading import ModelLoader
@@ -348,3 +348,29 @@ async def test_an_engine_that_drains_is_still_watched(platform: Platform) -> Non
         platform.write("m", mark="2")
         await platform.reconcile()
         assert engine in platform.registry.engines
+
+
+async def test_the_end_reaches_an_engine_that_drains_while_another_model_loads(platform: Platform) -> None:
+    """What it still runs is answered, and not left to hang."""
+    platform.write("m", mark="1")
+    await platform.reconcile()
+    platform.runners[0].gate.clear()
+    running = asyncio.create_task(platform.translate())
+    while not platform.registry.engines[0].running:
+        await asyncio.sleep(0.002)
+    platform.write("m", mark="2")
+    await platform.reconcile()
+    platform.may_load.clear()
+    platform.loading.clear()
+    platform.write("n", model_id="other", target="fr")
+    loading = asyncio.create_task(platform.reconcile())
+    await until(platform.loading)
+    closing = asyncio.create_task(platform.registry.close())
+    await asyncio.sleep(0.05)
+    platform.may_load.set()
+    await closing
+    with pytest.raises(UnavailableError):
+        await running
+    platform.runners[0].gate.set()
+    loading.cancel()
+    await asyncio.wait([loading])

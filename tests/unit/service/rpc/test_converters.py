@@ -8,18 +8,21 @@ from prometheus_client import CollectorRegistry
 from dragoman.v1 import translation_pb2 as pb
 from service.metrics import Metrics
 from service.rpc.call import Call
-from service.rpc.converters import response_to_proto, stream_end_to_proto
+from service.rpc.converters import models_to_proto, response_to_proto, stream_end_to_proto
 from service.rpc.results import record_result
 from service.translator import (
     Boundary,
     CallTimings,
     Fallback,
+    ModelCatalogue,
     SentenceEnd,
     SentenceTranslation,
     Span,
     Translation,
     TranslationResult,
+    TranslatorLimits,
 )
+from tests.doubles.echo_model import EchoRunner, echo_model, tiny_tokenizer
 
 
 def answer(*fallbacks: Fallback | None) -> TranslationResult:
@@ -72,3 +75,12 @@ def test_fallbacks_are_counted_by_reason() -> None:
     assert counted() == [0, 0]
     record_result(metrics, call, answer(Fallback.LENGTH, None, Fallback.REPETITION, Fallback.LENGTH))
     assert counted() == [1, 2]
+
+
+@pytest.mark.parametrize(("row_slots", "expected"), [(4, 4), (32, 8)])
+def test_a_model_offers_no_more_beams_than_it_has_rows(row_slots: int, expected: int) -> None:
+    """What ListModels says is taken."""
+    runner = EchoRunner(tiny_tokenizer(), row_slots=row_slots)
+    catalogue = ModelCatalogue([echo_model(tiny_tokenizer(), runner=runner)])
+    (model,) = models_to_proto(catalogue, TranslatorLimits()).models
+    assert model.limits.max_beam_size == expected
