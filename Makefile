@@ -71,7 +71,7 @@ deploy-check: $(VENV)/.installed ## Dockerfile, chart, rules and manifests; the 
 
 # The same weights, cores and text for all servers; each is swept for its best set-up first.
 PEERS_FLAGS ?=
-bench-peers: $(VENV)/.installed ## Our server beside CTranslate2's and transformers' at rising load (an hour, an idle machine)
+bench-peers: $(VENV)/.installed ## Our server beside CTranslate2's and transformers' at rising load (90 minutes, an idle machine)
 	@[ -n "$(BENCH_CHECKPOINT)" ] && [ -n "$(BENCH_TEXT)" ] || { \
 		echo "Set BENCH_CHECKPOINT and BENCH_TEXT, or DRAGOMAN_TEST_DATA: see docs/benchmarks.md" >&2; exit 2; }
 	@[ -d "$(BENCH_BUNDLE)" ] || $(BIN)/python -m exporter export --checkpoint "$(BENCH_CHECKPOINT)" --precision int8 --output "$(BENCH_BUNDLE)"

@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=5.0,
         help="for each closed loop, and each rate of the sweep (%(default)s)",
     )
+    add("--limit-factor", type=float, default=5.0, help="limit of a good answer over CTranslate2's alone (%(default)s)")
     add("--rounds", type=int, default=5, help="(%(default)s)")
     add("--budget", type=float, default=float("inf"), metavar="SECONDS", help="for one search, sweep and all (no end)")
     add("--setups", type=Path, metavar="FILE", help="take the set-ups from here if it exists, else sweep and write it")
@@ -66,6 +67,7 @@ def plan_of(arguments: argparse.Namespace, search: str) -> Plan:
         seconds=arguments.seconds,
         sweep_seconds=arguments.sweep_seconds,
         in_flight=64,
+        limit_factor=arguments.limit_factor,
         source=arguments.source,
         target=arguments.target,
         seed=arguments.seed,

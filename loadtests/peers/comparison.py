@@ -19,8 +19,8 @@ KINDS = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is compared: a search, loads over CTranslate2's closed-loop throughput, how long each is kept up and how
-    often, the languages, and the seed of arrivals and texts. No further round begins that would end after
-    `budget_seconds`."""
+    often, the languages, and the seed of arrivals and texts. An answer is good within `limit_factor` times what
+    CTranslate2 takes for a call that is alone. No further round begins that would end after `budget_seconds`."""
 
     search: str
     systems: Sequence[str]
@@ -29,6 +29,7 @@ class Plan:
     seconds: float
     sweep_seconds: float
     in_flight: int
+    limit_factor: float
     source: str
     target: str
     seed: int

@@ -23,10 +23,8 @@ CONNECT_SECONDS = 10.0
 PATIENT_SECONDS = 60.0
 WARM_UP_SHARE = 0.25
 LATENCY_WEIGHT = 0.2
-LIMIT_FACTOR = 5.0
-"""The limit for a good answer over CTranslate2's median for calls that are alone."""
 LIMIT_CALLS = 50
-"""How many of these; the limit comes from CTranslate2's first set-up, in the sweep and in what follows."""
+"""How many calls that are alone the limit of a good answer comes from."""
 SWEEP_LOADS = (0.3, 0.6, 1.0, 1.5)
 """The rates at which set-ups are tried, over the closed loop of a system's first one: from what all carry to what none
 does. A set-up must do well at all of them to be chosen."""
@@ -65,7 +63,7 @@ class Field:
 
         Ours with static batching runs with the set-up of ours: they are to differ in nothing else.
         """
-        limit = _limit(await self._reference())
+        limit = self._limit(await self._reference())
         chosen: dict[str, Setup] = {}
         for system in self._plan.systems:
             if system == STATIC and OURS in chosen:
@@ -79,8 +77,12 @@ class Field:
         """What CTranslate2's first set-up does: limit and rates of everybody are multiples of it."""
         async with AsyncExitStack() as stack:
             entrant = await self._enter(CTRANSLATE2, Setup(), stack, alone_calls=LIMIT_CALLS)
-        self._say(f"{self._plan.search}: an answer is good within {1e3 * _limit(entrant.capacity):.0f} ms")
+        self._say(f"{self._plan.search}: an answer is good within {1e3 * self._limit(entrant.capacity):.0f} ms")
         return entrant.capacity
+
+    def _limit(self, reference: Capacity) -> float:
+        """Seconds within which an answer is good, in the sweep and in what follows."""
+        return self._plan.limit_factor * reference.alone_seconds
 
     async def _best_setup(self, system: str, limit: float) -> Setup:
         highest = 0.0
@@ -106,7 +108,7 @@ class Field:
         plan, began = self._plan, datetime.now(UTC).isoformat(timespec="seconds")
         others, wall = others_cpu_seconds(), time.monotonic()
         reference = await self._reference()
-        limit = _limit(reference)
+        limit = self._limit(reference)
         async with AsyncExitStack() as stack:
             entrants = [await self._enter(system, setups[system], stack) for system in plan.systems]
             self._process_ids = [each.process.process_id for each in entrants]
@@ -230,7 +232,3 @@ def _score(result: PhaseResult, limit: float) -> float:
     """The share of good answers, less a little for slow ones so that two set-ups which lose nothing differ."""
     slow = (result.summary.latency_milliseconds or {}).get("p95", 1e3 * limit)
     return _good_share(result) - LATENCY_WEIGHT * slow / (1e3 * limit)
-
-
-def _limit(reference: Capacity) -> float:
-    return LIMIT_FACTOR * reference.alone_seconds

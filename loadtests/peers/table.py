@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from loadtests.bench.statistics import Spread, round_ratios, second_run
@@ -126,9 +127,9 @@ def _ratio(ours: SystemResult, other: SystemResult, figure: Figure) -> str:
 
 
 def _by_round(ours: SystemResult, other: SystemResult, figure: Figure) -> list[float] | None:
-    """Ours over the other's; None where it carried nothing in a round, which then has no ratio."""
+    """Ours over the other's; None where it answered nothing in a round, which then has no ratio."""
     theirs = figure(other)
-    return round_ratios(figure(ours), theirs) if all(theirs) else None
+    return round_ratios(figure(ours), theirs) if all(0.0 < each < math.inf for each in theirs) else None
 
 
 def named_ratios(comparisons: Sequence[Comparison]) -> dict[str, list[float]]:

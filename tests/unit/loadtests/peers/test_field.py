@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,7 @@ PLAN = Plan(
     seconds=10.0,
     sweep_seconds=5.0,
     in_flight=64,
+    limit_factor=5.0,
     source="zh",
     target="en",
     seed=0,
@@ -85,6 +87,14 @@ async def test_a_drowned_server_is_not_pushed_further_in_any_round(targets: dict
     assert names == {OURS: [["0.1", "1", "2", "3"]] * 2, CTRANSLATE2: [["0.1", "1"]] * 2}
     assert [system for system, _, _ in servers.asked[:5]] == [OURS, CTRANSLATE2, OURS, CTRANSLATE2, OURS]
     assert servers.quiet_before == list(range(len(servers.asked)))
+
+
+@pytest.mark.parametrize("factor", [5.0, 10.0])
+def test_the_limit_follows_what_ctranslate2_takes(factor: float) -> None:
+    """As many times its median as the plan says, for all servers."""
+    field = Field(MODELS, replace(PLAN, limit_factor=factor), ("one",), lambda line: None)
+    reference = Capacity(alone_seconds=0.2, alone_slow_seconds=0.5, per_second=30.0)
+    assert field._limit(reference) == pytest.approx(0.2 * factor)
 
 
 async def test_a_low_rate_is_kept_up_until_enough_calls_were_sent(targets: dict[str, Target]) -> None:
