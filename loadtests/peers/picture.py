@@ -22,7 +22,7 @@ def write_picture(comparisons: Sequence[Comparison], path: Path) -> None:
         goodput, latency = panels[0][column], panels[1][column]
         most = 0.0
         for each in comparison.systems:
-            offered = [phase.sent_per_second for phase in each.rounds[0]]
+            offered = [median(phase.sent_per_second for phase in phases) for phases in zip(*each.rounds, strict=True)]
             most = max(most, *offered)
             goodput.plot(offered, _goodputs(each), marker="o", color=COLOURS[each.system], label=each.system)
             for name, style in (("p50", "-"), ("p99", ":")):
